@@ -1,0 +1,38 @@
+"""What this kernel, and our privileges on it, offer. Asked by trying, never by version."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from huatuo.errors import KernelLacks
+from huatuo.kernel.host import Host
+from huatuo.kernel.libbpf import lib
+
+__all__ = ["bpf_unavailable"]
+
+_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
+
+
+@cache
+def bpf_unavailable(host: Host) -> str:
+    """Why no BPF program can be loaded here, or "" if it can be tried."""
+    try:
+        lib()
+    except KernelLacks as error:
+        return str(error)
+    if not (host.sys / "kernel/btf/vmlinux").exists():
+        return "this kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF)"
+    capabilities = _effective_capabilities(host)
+    if not capabilities >> _CAP_SYS_ADMIN & 1 and not (
+        capabilities >> _CAP_BPF & 1 and capabilities >> _CAP_PERFMON & 1
+    ):
+        return f"BPF needs root or CAP_BPF and CAP_PERFMON, and uid {os.geteuid()} has neither"
+    return ""
+
+
+def _effective_capabilities(host: Host) -> int:
+    for line in host.read(host.proc / "self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0

@@ -1,0 +1,329 @@
+"""A compiled BPF object on the running kernel: which programs, loaded, attached, read.
+
+Forms. A program is named ROLE or ROLE__FORM. Programs of one role are alternatives in file order:
+the first that loads and attaches is used, the others are not loaded. A role with a single form
+accompanies the role that has alternatives: it is used when a program of the same form is. That is
+all a probe writes down; what a kernel cannot do is found by trying, and the reason is kept.
+
+Programs in `iter/` sections are not attached: `run_iterator` runs them once.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from huatuo.errors import BpfError
+from huatuo.kernel.btf import Btf
+from huatuo.kernel.libbpf import check, lib, messages
+from huatuo.kernel.maps import Map, Ring
+
+__all__ = ["BpfObject", "Program", "Statistics", "statistics_window"]
+
+_NAMED = re.compile(r"libbpf: (prog|map) '([^']+)': (.*)")
+_LOAD_ATTEMPTS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A program's own cost since it was loaded; counts only while statistics are on."""
+
+    run_time_ns: int
+    run_count: int
+    recursion_misses: int
+
+
+@dataclass(slots=True)
+class Program:
+    """One program of the object; `missing` says why it is not used."""
+
+    name: str
+    section: str
+    missing: str = ""
+    used: bool = False
+    pointer: int = 0
+    link: int = 0
+
+    @property
+    def role(self) -> str:
+        return self.name.partition("__")[0]
+
+    @property
+    def form(self) -> str:
+        return self.name.partition("__")[2]
+
+    @property
+    def hook(self) -> str:
+        """As `huatuo probes` shows it: the section, and the form where there are several."""
+        return f"{self.section} ({self.form.replace('_', ' ')})" if self.form else self.section
+
+
+class BpfObject:
+    """Load `path` with `tunables` written into .rodata and attach what this kernel can do.
+
+    Raises BpfError when a role has no form that works; the message names each form's reason.
+    Use as a context manager; leaving it detaches and frees everything.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tunables: Mapping[str, int] | None = None,
+        map_sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        self.path = path
+        self.btf = Btf(path)
+        self._tunables = dict(tunables or {})
+        self._map_sizes = dict(map_sizes or {})
+        self._missing: dict[str, str] = {}
+        self._missing_maps: dict[str, str] = {}
+        self._object = 0
+        self.programs: list[Program] = []
+        self.maps: dict[str, Map] = {}
+        self.rings: dict[str, Ring] = {}
+
+    def __enter__(self) -> BpfObject:
+        self.load()
+        try:
+            self.attach()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def load(self) -> None:
+        """Load with the first forms that the kernel accepts, without attaching."""
+        for _ in range(_LOAD_ATTEMPTS):
+            self._open()
+            with messages() as log:
+                result = lib().bpf_object__load(self._object)
+            if result == 0:
+                self._collect()
+                return
+            self._close_object()
+            self._learn(log, result)
+        raise BpfError(f"{self.path.stem}: no combination of its programs loads", "\n".join(log))
+
+    def attach(self, before: Callable[[BpfObject], None] | None = None) -> None:
+        """Attach all programs in use; falls back to other forms where the kernel refuses."""
+        while True:
+            if before:
+                before(self)
+            failed = next((p for p in self._attachable() if not self._attach(p)), None)
+            if failed is None:
+                return
+            self.close()
+            self._fail_if_last()
+            self.load()
+
+    def _attachable(self) -> list[Program]:
+        return [p for p in self.programs if p.used and not p.section.startswith("iter")]
+
+    def _attach(self, program: Program) -> bool:
+        with messages() as log:
+            link = lib().bpf_program__attach(program.pointer)
+            code = c.get_errno()
+        if link:
+            program.link = link
+            return True
+        why = os.strerror(code) if code else "refused"
+        for line in log:
+            if found := _NAMED.match(line):
+                why = found[3]
+        self._missing[program.name] = f"cannot attach: {why}"
+        return False
+
+    def _open(self) -> None:
+        with messages() as log:
+            pointer = lib().bpf_object__open_file(os.fsencode(self.path), None)
+        if not pointer:
+            raise BpfError(f"{self.path.name}: not a BPF object", "\n".join(log))
+        self._object = pointer
+        self.programs = self._list_programs()
+        self._choose()
+        self._fail_if_last()
+        for program in self.programs:
+            lib().bpf_program__set_autoload(program.pointer, program.used)
+        for name in self._missing_maps:
+            lib().bpf_map__set_autocreate(self._map(name), False)
+        for name, entries in self._map_sizes.items():
+            lib().bpf_map__set_max_entries(self._map(name), entries)
+        self._write_tunables()
+
+    def _list_programs(self) -> list[Program]:
+        found = []
+        pointer = lib().bpf_object__next_program(self._object, None)
+        while pointer:
+            name = lib().bpf_program__name(pointer).decode()
+            section = lib().bpf_program__section_name(pointer).decode()
+            found.append(Program(name, section, self._missing.get(name, ""), pointer=pointer))
+            pointer = lib().bpf_object__next_program(self._object, pointer)
+        return found
+
+    def _choose(self) -> None:
+        roles: dict[str, list[Program]] = {}
+        for program in self.programs:
+            roles.setdefault(program.role, []).append(program)
+        chosen_forms = set()
+        for forms in roles.values():
+            if len(forms) > 1 or not forms[0].form:
+                usable = next((p for p in forms if not p.missing), None)
+                if usable:
+                    usable.used = True
+                    chosen_forms.add(usable.form)
+        for forms in roles.values():
+            companion = forms[0]
+            if len(forms) == 1 and companion.form in chosen_forms and not companion.missing:
+                companion.used = True
+
+    def _fail_if_last(self) -> None:
+        """Raise if a role has no form left, or a companion of a form in use cannot be had."""
+        used = {p.role for p in self.programs if p.used}
+        forms = {p.form for p in self.programs if p.used}
+        lacking = [
+            p
+            for p in self.programs
+            if p.missing and p.role not in used and (self._alternatives(p) or p.form in forms)
+        ]
+        if lacking:
+            reasons = "; ".join(f"{p.section}: {p.missing}" for p in lacking)
+            raise BpfError(f"no hook works on this kernel: {reasons}")
+
+    def _alternatives(self, program: Program) -> bool:
+        return not program.form or sum(p.role == program.role for p in self.programs) > 1
+
+    def _learn(self, log: list[str], result: int) -> None:
+        """Find in libbpf's words which program or map failed, so the next try goes without it."""
+        for line in log:
+            found = _NAMED.match(line)
+            if not found:
+                continue
+            kind, name, why = found.groups()
+            if kind == "map" and name not in self._missing_maps and "failed to create" in why:
+                self._missing_maps[name] = why
+                return
+            if kind == "prog" and name not in self._missing and "BEGIN PROG LOAD LOG" not in why:
+                self._missing[name] = self._reason(why, log)
+                return
+        raise BpfError(
+            f"{self.path.stem}: cannot be loaded: {os.strerror(-result)}", "\n".join(log)
+        )
+
+    def _reason(self, why: str, log: list[str]) -> str:
+        text = "\n".join(log)
+        for name, reason in self._missing_maps.items():
+            if f"map '{name}'" in text or "invalid BPF map reference" in text:
+                return f"needs map {name}: {reason}"
+        if "Operation not permitted" in why:
+            return "the kernel refuses this program type (EPERM)"
+        if "kernel BTF type ID" in why or "find kernel BTF" in why:
+            return "not in this kernel"
+        rejected = [line for line in log if line and not line.startswith(("libbpf", "processed"))]
+        last = rejected[-1].strip() if rejected else ""
+        return f"{why}: {last}" if last else why
+
+    def _write_tunables(self) -> None:
+        if not self._tunables:
+            return
+        size = c.c_size_t()
+        rodata = next((m for m in self._map_pointers() if m[0].endswith(".rodata")), None)
+        variables = {v.name: v for v in self.btf.variables(".rodata")}
+        for name, value in self._tunables.items():
+            if rodata is None or name not in variables:
+                raise BpfError(f"{self.path.stem}: has no tunable {name}")
+            base = lib().bpf_map__initial_value(rodata[1], c.byref(size))
+            variable = variables[name]
+            data = int(value).to_bytes(variable.dtype.itemsize, "little")
+            c.memmove(base + variable.offset, data, len(data))
+
+    def _map_pointers(self) -> list[tuple[str, int]]:
+        found = []
+        pointer = lib().bpf_object__next_map(self._object, None)
+        while pointer:
+            found.append((lib().bpf_map__name(pointer).decode(), pointer))
+            pointer = lib().bpf_object__next_map(self._object, pointer)
+        return found
+
+    def _map(self, name: str) -> int:
+        pointer = lib().bpf_object__find_map_by_name(self._object, name.encode())
+        if not pointer:
+            raise BpfError(f"{self.path.stem}: has no map {name}")
+        return int(pointer)
+
+    def _collect(self) -> None:
+        records = self.btf.records()
+        for map_type in self.btf.maps():
+            if map_type.name in self._missing_maps:
+                continue
+            pointer = self._map(map_type.name)
+            if map_type.name in records:
+                self.rings[map_type.name] = Ring(pointer, records[map_type.name])
+            else:
+                self.maps[map_type.name] = Map(pointer, map_type.key, map_type.value)
+
+    def run_iterator(self, role: str) -> bytes:
+        """Run an `iter/` program over all its objects once; returns what it wrote.
+
+        An empty result where the form in use has no such program.
+        """
+        program = next((p for p in self.programs if p.role == role and p.used), None)
+        if program is None:
+            return b""
+        link = lib().bpf_program__attach_iter(program.pointer, None)
+        if not link:
+            raise BpfError(f"{program.name}: cannot run: {os.strerror(c.get_errno())}")
+        try:
+            fd = check(lib().bpf_iter_create(lib().bpf_link__fd(link)), program.name)
+            with open(fd, "rb") as stream:
+                return stream.read()
+        finally:
+            lib().bpf_link__destroy(link)
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Program name → its cost so far."""
+        return {
+            p.name: _statistics(lib().bpf_program__fd(p.pointer)) for p in self.programs if p.used
+        }
+
+    def close(self) -> None:
+        """Detach and free; safe to call twice."""
+        for program in self.programs:
+            if program.link:
+                lib().bpf_link__destroy(program.link)
+                program.link = 0
+        for ring in self.rings.values():
+            ring.close()
+        self.rings.clear()
+        self.maps.clear()
+        self._close_object()
+
+    def _close_object(self) -> None:
+        if self._object:
+            lib().bpf_object__close(self._object)
+            self._object = 0
+
+
+_RUN_TIME, _RUN_COUNT, _MISSES, _INFO_SIZE = 192, 200, 208, 232  # struct bpf_prog_info, uapi/bpf.h
+
+
+def _statistics(fd: int) -> Statistics:
+    info = (c.c_char * _INFO_SIZE)()
+    size = c.c_uint32(_INFO_SIZE)
+    check(lib().bpf_obj_get_info_by_fd(fd, info, c.byref(size)), "statistics of a program")
+    raw = bytes(info)
+    run_time, run_count, misses = (
+        int.from_bytes(raw[at : at + 8], "little") for at in (_RUN_TIME, _RUN_COUNT, _MISSES)
+    )
+    return Statistics(run_time, run_count, misses)
+
+
+def statistics_window() -> int:
+    """Switch BPF statistics on until the returned file descriptor is closed (about 100 ns a run)."""
+    return check(lib().bpf_enable_stats(0), "BPF statistics")

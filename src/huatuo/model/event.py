@@ -1,0 +1,45 @@
+"""Plain data at the edge: what JSON, the UI and the terminal see. Field names are the JSON names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["Container", "Event", "Process"]
+
+
+class Container(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whoever owns a cgroup: a container, a systemd unit, or the cgroup itself."""
+
+    name: str
+    kind: str  # container · service · scope · slice · user · cgroup · host
+    cgroup: str  # path below the hierarchy's root
+    id: str = ""
+    image: str = ""
+    runtime: str = ""  # docker · containerd · cri-o · podman · systemd
+    pod: str = ""
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    started: str = ""  # RFC 3339
+    gone: str = ""  # RFC 3339, once it is
+
+
+class Process(msgspec.Struct, frozen=True, omit_defaults=True):
+    pid: int
+    comm: str
+    tid: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One enriched record. `fields` are the C struct's members under their JSON names."""
+
+    time: str  # RFC 3339 UTC, nanoseconds
+    probe: str  # memory.oom
+    kind: str  # the ring: kills
+    title: str  # one sentence for people
+    id: int = 0  # given by the store, ascending
+    container: Container | None = None  # the event's subject
+    process: Process | None = None
+    fields: dict[str, Any] = {}
+    stack: list[str] = []  # kernel frames, innermost first: symbol+0x12

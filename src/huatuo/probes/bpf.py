@@ -1,0 +1,192 @@
+"""Probes with a .bpf.c sibling: everything is read from the object's BTF.
+
+- Rings (RING in bpf/record.bpf.h) are the probe's events.
+- Maps whose value has a counter_t, gauge_t or …_histogram_t are its metrics: member `wait` of a
+  probe cpu.sched becomes huatuo_cpu_sched_wait_seconds, and the members of the key its labels.
+- `const volatile` globals are its settings; the compiled values are the defaults.
+- The map `account` (bpf/event.bpf.h) says what was produced, suppressed and lost.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from huatuo.errors import KernelLacks
+from huatuo.kernel.btf import Btf, is_exported
+from huatuo.kernel.cgroupfs import identity_is_v1
+from huatuo.kernel.features import bpf_unavailable
+from huatuo.kernel.host import Host
+from huatuo.kernel.object import BpfObject, Statistics
+from huatuo.model.meaning import Role
+from huatuo.model.metric import Column, Metric
+from huatuo.model.record import Field, RecordBatch, Schema
+from huatuo.probes.base import Account, Probe, Setting
+
+__all__ = ["BpfProbe"]
+
+_INTERNAL = {"cgroup_v1"}  # set by us, not by the user
+_SUPPRESSED = ("rate_limited",)
+Rows = npt.NDArray[np.void]
+
+
+class BpfProbe(Probe):
+    """Override `prepare` to fill maps before programs attach, `tables` to join maps for export."""
+
+    map_sizes: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
+        super().__init__(host, settings)
+        self.object: BpfObject | None = None
+        self._delivered = 0
+
+    @classmethod
+    def object_path(cls) -> Path:
+        module = sys.modules[cls.__module__]
+        assert module.__file__
+        return Path(module.__file__).with_suffix(".bpf.o")
+
+    @classmethod
+    def btf(cls) -> Btf:
+        return _btf(cls.object_path())
+
+    @classmethod
+    def settings_schema(cls) -> list[Setting]:
+        btf = cls.btf()
+        initial = btf.initial_bytes(".rodata")
+        found = []
+        for variable in btf.variables(".rodata"):
+            if variable.name in _INTERNAL:
+                continue
+            end = variable.offset + variable.dtype.itemsize
+            default = int.from_bytes(initial[variable.offset : end], "little")
+            typedef = variable.typedefs[0] if variable.typedefs else str(variable.dtype)
+            found.append(Setting(variable.name, typedef, default, variable.help))
+        return found
+
+    @classmethod
+    def event_schemas(cls) -> dict[str, Schema]:
+        return cls.btf().records()
+
+    @classmethod
+    def unavailable(cls, host: Host) -> str:
+        if not cls.object_path().exists():
+            return "its BPF object is not built; run `make build`"
+        return bpf_unavailable(host)
+
+    @property
+    def hooks(self) -> list[str]:
+        if self.object is None:
+            return []
+        return [p.hook for p in self.object.programs if p.used and not p.section.startswith("iter")]
+
+    def start(self) -> None:
+        tunables = dict(self.settings)
+        if any(v.name == "cgroup_v1" for v in self.btf().variables(".rodata")):
+            tunables["cgroup_v1"] = int(identity_is_v1(self.host))
+        opened = BpfObject(self.object_path(), tunables, self.map_sizes)
+        try:
+            opened.load()
+            opened.attach(self.prepare)
+        except BaseException:
+            opened.close()
+            raise
+        self.object = opened
+
+    def prepare(self, opened: BpfObject) -> None:
+        """Fill maps, after loading and before attaching."""
+
+    def stop(self) -> None:
+        if self.object is not None:
+            self.object.close()
+            self.object = None
+
+    def _running(self) -> BpfObject:
+        if self.object is None:
+            raise KernelLacks(f"{self.name} is not started")
+        return self.object
+
+    def tables(self) -> Iterator[tuple[Schema, Rows, Schema, Rows]]:
+        """(key schema, keys, value schema, values) of every exported map."""
+        for found in self._running().maps.values():
+            if found.name != "account" and found.key and found.value and is_exported(found.value):
+                keys, values = found.read()
+                yield found.key, keys, found.value, values
+
+    def collect(self) -> Iterator[Metric]:
+        for key, keys, value, values in self.tables():
+            labels = {label_name(f): Column(label_values(f, keys[f.name]), f.meaning) for f in key}
+            for field in value:
+                if field.meaning.role is not Role.NONE:
+                    yield self._metric(field, values[field.name], labels)
+
+    def _metric(
+        self, field: Field, column: npt.NDArray[Any], labels: Mapping[str, Column]
+    ) -> Metric:
+        meaning = field.meaning
+        parts = ["huatuo", *self.name.split("."), field.name, meaning.unit]
+        if meaning.role is Role.COUNTER:
+            parts.append("total")
+        name = "_".join(part for part in parts if part)
+        if meaning.role is Role.HISTOGRAM:
+            return Metric(
+                name,
+                meaning.role,
+                field.help,
+                column["slots"],
+                labels,
+                column["sum"] * meaning.scale,
+            )
+        return Metric(name, meaning.role, field.help, column * meaning.scale, labels)
+
+    def drain(self) -> Iterator[RecordBatch]:
+        for ring in self._running().rings.values():
+            rows = ring.drain()
+            if len(rows):
+                self._delivered += len(rows)
+                yield self.decode(RecordBatch(self.name, ring.name, ring.schema, rows))
+
+    def decode(self, batch: RecordBatch) -> RecordBatch:
+        """Hook for a probe that must complete its records in user space."""
+        return batch
+
+    def ring_fds(self) -> list[int]:
+        return [ring.fd for ring in self._running().rings.values()]
+
+    def cost(self) -> dict[str, Statistics]:
+        return self._running().statistics()
+
+    def account(self) -> Account:
+        account = self._running().maps.get("account")
+        if account is None:
+            return Account(suppressed={}, lost={})
+        _, values = account.read()
+        counts = {name: int(values[name][0]) for name in values.dtype.names or ()}
+        produced = counts.pop("produced")
+        suppressed = {reason: counts.pop(reason) for reason in _SUPPRESSED}
+        return Account(produced, self._delivered, suppressed, counts)
+
+
+def label_name(field: Field) -> str:
+    """The label of a key's member: the container is always `container`, a disk `device`."""
+    return {"cgroup": "container", "disk": "device"}.get(field.name, field.name)
+
+
+def label_values(
+    field: Field, column: npt.NDArray[np.generic]
+) -> list[str] | npt.NDArray[np.generic]:
+    """Enum members become their labels; identities stay numbers until enrichment."""
+    if field.labels:
+        return [field.labels.get(int(value), str(value)) for value in column]
+    return column
+
+
+@cache
+def _btf(path: Path) -> Btf:
+    return Btf(path)

@@ -1,0 +1,113 @@
+"""What a store can do. Every implementation passes tests/contracts/store.py.
+
+The agent is the only writer. It appends events as they come and one snapshot of all metrics per
+interval; readers ask by time. Times are UTC nanoseconds since 1970 (int) or RFC 3339 in events.
+
+A metric is kept as series: family name + label values. Counters and histograms are kept as the
+raw cumulative values; rates and quantiles are computed on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from huatuo.model.event import Event
+from huatuo.model.metric import Metric
+
+__all__ = ["EventQuery", "Facet", "MetricQuery", "Series", "Store", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Newest first. `probe`, `kind`, `container` are equalities; `text` is searched in the JSON,
+    without regard to case. `before_id` pages on."""
+
+    start_ns: int = 0
+    end_ns: int = 2**63 - 1
+    probe: str = ""
+    kind: str = ""
+    container: str = ""
+    text: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)  # equalities on Event.fields, as text
+    before_id: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """How many events of a query have this value of this field."""
+
+    field: str
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricQuery:
+    """`labels`: equalities. `points`: at most that many times, thinned to the last of each step."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    points: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One labelled series on the query's common time axis.
+
+    `times` int64 (t,) UTC ns, the same array for all series of an answer; `values` float64 (t,)
+    or, for histograms, float64 (t, slots) with `sums` (t,). NaN where the series has no sample.
+    """
+
+    name: str
+    kind: str
+    labels: Mapping[str, str]
+    times: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    sums: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the store holds."""
+
+    bytes: int
+    events: int
+    oldest_ns: int
+    series: int
+
+
+class Store(Protocol):
+    def append_events(self, events: Sequence[Event]) -> list[Event]:
+        """Durable against kill -9 when it returns; gives back the events with their ids."""
+
+    def append_metrics(self, time_ns: int, metrics: Iterable[Metric]) -> None:
+        """One snapshot; all of it or nothing of it is there after a crash."""
+
+    def events(self, query: EventQuery) -> list[Event]: ...
+
+    def event(self, event_id: int) -> Event | None: ...
+
+    def event_histogram(self, query: EventQuery, buckets: int) -> list[tuple[int, dict[str, int]]]:
+        """(start of bucket in ns, probe → count) over the query's range."""
+
+    def facets(self, query: EventQuery, fields: Sequence[str]) -> list[Facet]: ...
+
+    def metric_names(self) -> list[tuple[str, str, str, list[str]]]:
+        """(name, kind, help, label names) of every family stored."""
+
+    def metrics(self, query: MetricQuery) -> list[Series]: ...
+
+    def expire(self, now_ns: int) -> int:
+        """Apply retention by age and size; returns how many bytes went."""
+
+    def usage(self) -> Usage: ...
+
+    def close(self) -> None: ...
