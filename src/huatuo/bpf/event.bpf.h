@@ -12,26 +12,11 @@
 #ifndef HUATUO_EVENT_H
 #define HUATUO_EVENT_H
 
-#include "record.bpf.h"
+#include "account.bpf.h"
 
 const volatile per_second_t max_per_second DOC("records per second of this probe") = 200;
 const volatile per_second_t max_per_second_per_container
 	DOC("records per second of this probe that one container may cause") = 20;
-
-struct account {
-	counter_t produced DOC("records that met the probe's condition");
-	counter_t rate_limited DOC("suppressed by the token bucket of the container or the probe");
-	counter_t ring_full DOC("lost because the ring was full");
-	counter_t map_full DOC("lost because a map was full");
-	counter_t negative DOC("lost because a clock difference was negative");
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct account);
-} account SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -39,14 +24,6 @@ struct {
 	__type(key, __u64); /* cgroup id; 0 is the probe's own bucket */
 	__type(value, __u64);
 } token_buckets SEC(".maps");
-
-#define ACCOUNT(reason)                                                                            \
-	do {                                                                                       \
-		__u32 zero_ = 0;                                                                   \
-		struct account *account_ = bpf_map_lookup_elem(&account, &zero_);                  \
-		if (account_)                                                                      \
-			account_->reason++;                                                        \
-	} while (0)
 
 /*
  * Token bucket as a virtual clock (GCRA): the stored time runs one interval ahead per record and

@@ -18,7 +18,7 @@
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 
 /* time */
-typedef __u64 ktime_ns_t;     /* CLOCK_MONOTONIC */
+typedef __u64 ktime_ns_t; /* CLOCK_MONOTONIC */
 typedef __u64 duration_ns_t;
 
 /* amounts */
@@ -28,35 +28,35 @@ typedef __u64 count_t;
 typedef __u32 per_second_t;
 
 /* who */
-typedef __u64 cgroup_id_t;    /* inode of the cgroup directory, see cgroup.bpf.h */
-typedef __u64 blkcg_id_t;     /* same, in the hierarchy of the io (v1: blkio) controller */
-typedef __u32 tgid_t;         /* the process; JSON: pid */
-typedef __u32 tid_t;          /* the thread; JSON: tid */
+typedef __u64 cgroup_id_t; /* inode of the cgroup directory, see cgroup.bpf.h */
+typedef __u64 blkcg_id_t;  /* same, in the hierarchy of the io (v1: blkio) controller */
+typedef __u32 tgid_t;	   /* the process; JSON: pid */
+typedef __u32 tid_t;	   /* the thread; JSON: tid */
 typedef char comm_t[16];
 
 /* what */
-typedef __u32 disk_t;         /* kernel dev_t: major << 20 | minor */
+typedef __u32 disk_t; /* kernel dev_t: major << 20 | minor */
 typedef __u32 ifindex_t;
-typedef __u32 netns_t;        /* inode of the network namespace */
-typedef __u64 kaddr_t;        /* kernel text address; JSON: symbol+offset */
+typedef __u32 netns_t; /* inode of the network namespace */
+typedef __u64 kaddr_t; /* kernel text address; JSON: symbol+offset */
 #define KSTACK_DEPTH 32
 typedef __u64 kstack_t[KSTACK_DEPTH]; /* innermost first, zero-terminated */
 
 /* values of exported maps: each becomes one metric family, see probes/bpf.py */
-typedef __u64 counter_t;          /* …_total */
-typedef __u64 counter_ns_t;       /* …_seconds_total */
-typedef __u64 counter_bytes_t;    /* …_bytes_total */
+typedef __u64 counter_t;       /* …_total */
+typedef __u64 counter_ns_t;    /* …_seconds_total */
+typedef __u64 counter_bytes_t; /* …_bytes_total */
 typedef __u64 gauge_t;
 
 /*
  * A ring and the type of its records: one record type per ring. The pointer variable keeps the
  * type in BTF; libbpf skips the section, no map is created for it.
  */
-#define RING(ring, record, size)                                                                   \
-	struct {                                                                                   \
-		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
-		__uint(max_entries, size);                                                         \
-	} ring SEC(".maps");                                                                       \
+#define RING(ring, record, size)                    \
+	struct {                                    \
+		__uint(type, BPF_MAP_TYPE_RINGBUF); \
+		__uint(max_entries, size);          \
+	} ring SEC(".maps");                        \
 	record *ring##__record SEC(".records")
 
 /* Labels of an enum in a record: the enum's own names, without the given prefix, lower case. */

@@ -151,19 +151,19 @@ class Ring:
         result = _native().huatuo_ring_open(self.fd, size, c.byref(self._ring))
         if result < 0:
             raise OSError(-result, f"ring {self.name}: {os.strerror(-result)}")
-        self._room = size // (schema.dtype.itemsize + 8) + 1
+        room = size // (schema.dtype.itemsize + 8) + 1
+        self._buffer = np.empty(room, schema.dtype)
 
     def drain(self) -> Rows:
         """What is in the ring now, shape (n,), a copy that the caller owns."""
-        rows = np.empty(self._room, self.schema.dtype)
         count = _native().huatuo_ring_drain(
-            self._ring, rows.ctypes.data, self.schema.dtype.itemsize, self._room
+            self._ring, self._buffer.ctypes.data, self.schema.dtype.itemsize, len(self._buffer)
         )
         if count < 0:
             raise BpfError(
                 f"ring {self.name}: holds records of another size than struct {self.schema.name}"
             )
-        return rows[:count].copy()
+        return self._buffer[:count].copy()
 
     def close(self) -> None:
         _native().huatuo_ring_close(self._ring)

@@ -15,9 +15,9 @@
 #define HEADER 8
 
 struct ring {
-	uint64_t *consumer;      /* our page, writable */
+	uint64_t *consumer; /* our page, writable */
 	const uint64_t *producer;
-	const uint8_t *data;     /* mapped twice, so that records never wrap */
+	const uint8_t *data; /* mapped twice, so that records never wrap */
 	size_t size;
 	size_t page;
 };

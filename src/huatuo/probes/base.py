@@ -74,6 +74,7 @@ class Probe:
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         self.host = host
         self.targets: Callable[[], Iterable[Cgroup]] = lambda: populated(host)
+        self.collect_errors = 0  # samples skipped because a file was not as documented
         self.settings = {s.name: s.default for s in self.settings_schema()} | dict(settings or {})
 
     @classmethod

@@ -9,12 +9,12 @@
  *	(rq clock - last_queued) + (run_delay - run_delay when the task last got a CPU)
  * and that last value is the only word kept per task (kernel/sched/stats.h: sched_info_arrive).
  */
+#include "account.bpf.h"
 #include "cgroup.bpf.h"
-#include "event.bpf.h"
 #include "histogram.bpf.h"
 
-#define ROWS 1024          /* cgroups with a row of their own; the rest share row 0 */
-#define OCCUPANTS 16       /* how far back on a CPU a wait is attributed */
+#define ROWS 1024    /* cgroups with a row of their own; the rest share row 0 */
+#define OCCUPANTS 16 /* how far back on a CPU a wait is attributed */
 #define TASK_RUNNING 0
 
 const volatile duration_ns_t blame_threshold
@@ -33,7 +33,8 @@ struct sched_key {
 };
 
 struct sched_blame {
-	counter_ns_t delay DOC("wait of the victim while the culprit ran, waits over blame_threshold");
+	counter_ns_t
+		delay DOC("wait of the victim while the culprit ran, waits over blame_threshold");
 };
 
 /* A dense row number per cgroup makes the hot path two array look-ups instead of a hash. */
@@ -70,8 +71,8 @@ struct occupant {
 };
 
 struct cpu_state {
-	__u64 since;           /* rq clock at the last switch */
-	__u64 cgroup;          /* of the task that runs since */
+	__u64 since;  /* rq clock at the last switch */
+	__u64 cgroup; /* of the task that runs since */
 	__u32 row;
 	__u32 head;
 	struct occupant occupants[OCCUPANTS];
@@ -85,8 +86,8 @@ struct {
 } cpus SEC(".maps");
 
 struct task_state {
-	__u64 run_delay;       /* when the task last got a CPU */
-	__u64 cgroup;          /* row is the row of this cgroup */
+	__u64 run_delay; /* when the task last got a CPU */
+	__u64 cgroup;	 /* row is the row of this cgroup */
 	__u32 row;
 	__u32 known;
 };
@@ -227,7 +228,8 @@ static __always_inline int on_switch(struct task_struct *prev, struct task_struc
 	return 0;
 }
 
-/* prev_state as an argument: commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state"), v5.18 */
+/* prev_state as an argument: commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state"), v5.18
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch__exact, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)
@@ -236,7 +238,8 @@ int BPF_PROG(sched_switch__exact, bool preempt, struct task_struct *prev, struct
 			 next->pid ? bpf_task_storage_get(&tasks, next, NULL, 0) : NULL);
 }
 
-/* Without task storage (before v5.11) a migration restarts the wait: long waits are undercounted. */
+/* Without task storage (before v5.11) a migration restarts the wait: long waits are undercounted.
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch__restart_on_migration, bool preempt, struct task_struct *prev,
 	     struct task_struct *next)

@@ -1,0 +1,267 @@
+"""The agent: the one module that knows all packages and joins them.
+
+    probes ──drain──▶ enricher ─▶ store + subscribers          every fraction of a second
+    probes ──collect─▶ enricher ─▶ store                       every interval
+    probes ◀─shed, restore── governor                          every period
+
+Everything runs on one asyncio loop and one thread; the web server reads the store from worker
+threads. `Agent` is also the `Node` that the server serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from huatuo.config import Config
+from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.enricher import Enricher
+from huatuo.errors import ConfigError
+from huatuo.governor import Governor
+from huatuo.kernel.host import Host
+from huatuo.model.event import Container, Event
+from huatuo.model.metric import Metric
+from huatuo.model.state import Decision, Health, ProbeState
+from huatuo.probes.running import Entry, ProbeSet
+from huatuo.selfmetrics import agent_metrics, describe, governor_metrics, probe_metrics
+from huatuo.serve.app import create_app
+from huatuo.serve.server import serve
+from huatuo.store.embedded import EmbeddedStore
+
+__all__ = ["Agent", "run"]
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 0.25
+_EXPIRE_SECONDS = 60.0
+_FIRST_COLLECT_SECONDS = 1.0
+_QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest and is told so
+
+
+class Agent:
+    """Use as an async context manager; `run_forever` returns when it is cancelled."""
+
+    def __init__(self, config: Config, host: Host | None = None) -> None:
+        self.config = config
+        self.host = host or Host()
+        self.inventory = Inventory(self.host)
+        self.enricher = Enricher(self.host, self.inventory)
+        self.probe_set = ProbeSet(self.host, config.probes, config.settings)
+        self.governor = Governor(
+            self.host,
+            self.probe_set,
+            config.governor.cpu,
+            config.governor.memory,
+            config.governor.every / 1e9,
+        )
+        self.store = EmbeddedStore(
+            Path(config.store.directory),
+            max_bytes=config.store.max_size,
+            max_age_seconds=config.store.max_age / 1e9,
+        )
+        self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._subscribers: set[asyncio.Queue[Event]] = set()
+        self._wake = asyncio.Event()
+        self._watched: set[int] = set()
+
+    async def run_forever(self) -> None:
+        """Start the probes and do all periodic work until cancelled."""
+        try:
+            self._refresh_targets()
+            self.probe_set.start()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._drain_forever())
+                tasks.create_task(self._collect_forever())
+                tasks.create_task(self._govern_forever())
+                tasks.create_task(self._expire_forever())
+        finally:
+            self._unwatch_rings()
+            self.drain()
+            self.probe_set.stop()
+            self.store.close()
+
+    async def _drain_forever(self) -> None:
+        while True:
+            self._watch_rings()
+            self.drain()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def drain(self) -> None:
+        """Move what is in the rings to the store and the subscribers."""
+        for cls, batch in self.probe_set.drain():
+            events = self.store.append_events(self.enricher.events(batch, cls))
+            for queue in self._subscribers:
+                for event in events:
+                    if queue.full():
+                        queue.get_nowait()
+                    queue.put_nowait(event)
+
+    def _watch_rings(self) -> None:
+        """Be woken by rings that fill faster than we poll; the set changes as probes do."""
+        now = {fd for _, probe in self.probe_set.running() for fd in probe.ring_fds()}
+        loop = asyncio.get_running_loop()
+        for fd in self._watched - now:
+            loop.remove_reader(fd)
+        for fd in now - self._watched:
+            loop.add_reader(fd, self._wake.set)
+        self._watched = now
+
+    def _unwatch_rings(self) -> None:
+        for fd in self._watched:
+            asyncio.get_running_loop().remove_reader(fd)
+        self._watched = set()
+
+    async def _collect_forever(self) -> None:
+        interval = self.config.agent.interval / 1e9
+        await asyncio.sleep(min(_FIRST_COLLECT_SECONDS, interval))
+        while True:
+            began = time.monotonic()
+            self._refresh_targets()
+            now_ns = time.time_ns()
+            self.store.append_metrics(now_ns, self.metrics())
+            await asyncio.sleep(max(interval - (time.monotonic() - began), 0.05))
+
+    def _refresh_targets(self) -> None:
+        self.inventory.refresh()
+        self.probe_set.set_targets(self.inventory.cgroups())
+
+    async def _govern_forever(self) -> None:
+        settings = self.config.governor
+        window, period = settings.window / 1e9, settings.every / 1e9
+        await asyncio.sleep(min(5.0, period))
+        while True:
+            self.governor.begin_window()
+            await asyncio.sleep(window)
+            self.governor.end_window()
+            self.governor.step()
+            await asyncio.sleep(max(period - window, 0.05))
+
+    async def _expire_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRE_SECONDS)
+            self.store.expire(time.time_ns())
+
+    # what the web server asks (serve/node.py)
+
+    def metrics(self) -> list[Metric]:
+        found = self.enricher.metrics(self.probe_set.collect())
+        states = self.probes()
+        return [
+            *found,
+            *probe_metrics(states),
+            *governor_metrics(self.governor, states),
+            *agent_metrics(self.health()),
+        ]
+
+    def probes(self) -> list[ProbeState]:
+        return [self._state(entry) for entry in self.probe_set.entries.values()]
+
+    def _state(self, entry: Entry) -> ProbeState:
+        return describe(entry, self.governor.costs.get(entry.name))
+
+    def decisions(self) -> list[Decision]:
+        return list(self.governor.decisions)
+
+    def containers(self) -> list[Container]:
+        return self.inventory.containers()
+
+    def health(self) -> Health:
+        governor = self.governor
+        problems = [
+            f"{entry.name} failed: {entry.reason}"
+            for entry in self.probe_set.entries.values()
+            if entry.status == "failed"
+        ]
+        problems += [
+            f"{entry.name} is switched off: {entry.reason}"
+            for entry in self.probe_set.entries.values()
+            if entry.status == "shed"
+        ]
+        return Health(
+            status="degraded" if problems else "ok",
+            problems=problems,
+            version=version("huatuo"),
+            host=self.host.name,
+            kernel=self.host.kernel_release,
+            started=self._started,
+            cpu_ratio=governor.total_ratio,
+            cpu_budget_ratio=governor.cpu_budget,
+            memory_bytes=governor.memory_bytes,
+            memory_budget_bytes=governor.memory_budget,
+        )
+
+    async def subscribe(self) -> AsyncIterator[Event]:
+        queue: asyncio.Queue[Event] = asyncio.Queue(_QUEUED_EVENTS)
+        self._subscribers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._subscribers.discard(queue)
+
+
+def run(config: Config, ready: Callable[[str], None]) -> None:
+    """Run an agent with its web server until SIGINT or SIGTERM; `ready` gets the UI's address."""
+    asyncio.run(_run(config, ready))
+
+
+async def _run(config: Config, ready: Callable[[str], None]) -> None:
+    host, port, token = listening(config)
+    agent = Agent(config)
+    app = create_app(agent, token=token, require_token=not is_loopback(host))
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    work = asyncio.create_task(agent.run_forever())
+    server = asyncio.create_task(serve(app, host, port))
+    waiting = asyncio.create_task(stop.wait())
+    ready(f"http://{config.agent.listen}/")
+    done, _ = await asyncio.wait({work, server, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (server, work, waiting):
+        task.cancel()
+    await asyncio.gather(server, work, waiting, return_exceptions=True)
+    for task in done - {waiting}:
+        task.result()  # raises what ended it
+
+
+def listening(config: Config) -> tuple[str, int, str]:
+    """(address, port, token). Raises ConfigError if it is open to others without a token."""
+    address, _, port = config.agent.listen.rpartition(":")
+    address = address.strip("[]")
+    if not address or not port.isdigit():
+        raise ConfigError(
+            f'[agent] listen = "{config.agent.listen}": expected address:port, '
+            'for example "127.0.0.1:19704"'
+        )
+    token = ""
+    if config.agent.token_file:
+        try:
+            token = Path(config.agent.token_file).read_text().strip()
+        except OSError as error:
+            raise ConfigError(
+                f"[agent] token_file {config.agent.token_file}: {error.strerror}"
+            ) from error
+    if not is_loopback(address) and not token:
+        raise ConfigError(
+            f"[agent] listen = {config.agent.listen} is reachable by others and needs a token: "
+            "write one into a file and set token_file, or listen on 127.0.0.1"
+        )
+    return address, int(port), token
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

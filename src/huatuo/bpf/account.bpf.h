@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What happened to every record: produced = delivered + suppressed + lost. Delivered is counted by
+ * the reader, everything else here, where it happens. Exported for each probe.
+ */
+#ifndef HUATUO_ACCOUNT_H
+#define HUATUO_ACCOUNT_H
+
+#include "record.bpf.h"
+
+struct account {
+	counter_t produced DOC("records that met the probe's condition");
+	counter_t rate_limited DOC("suppressed by the token bucket of the container or the probe");
+	counter_t ring_full DOC("lost because the ring was full");
+	counter_t map_full DOC("lost because a map was full");
+	counter_t negative DOC("lost because a clock difference was negative");
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct account);
+} account SEC(".maps");
+
+#define ACCOUNT(reason)                                                           \
+	do {                                                                      \
+		__u32 zero_ = 0;                                                  \
+		struct account *account_ = bpf_map_lookup_elem(&account, &zero_); \
+		if (account_)                                                     \
+			account_->reason++;                                       \
+	} while (0)
+
+#endif

@@ -1,0 +1,103 @@
+"""Print the events of one probe live, without an agent.
+
+Ends after --duration or on Ctrl-C, and then says what was suppressed or lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import select
+import sys
+import time
+from collections.abc import Iterator
+
+from huatuo.cli.common import add_duration, add_probe, open_probe, print_json, seconds
+from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.enricher import Enricher
+from huatuo.errors import UsageError
+from huatuo.kernel.host import Host
+from huatuo.model.event import Event
+from huatuo.probes.base import Account, Probe
+
+__all__ = ["configure", "run"]
+
+_POLL_SECONDS = 0.2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_probe(parser)
+    add_duration(parser, "", "stop after this time, for example 10s (default: Ctrl-C)")
+    parser.add_argument(
+        "--container", metavar="C", help="only events of this container (name or id)"
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="stop after N events")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    host = Host()
+    probe = open_probe(arguments, host)
+    if not probe.event_schemas():
+        raise UsageError(
+            f"{probe.name} has no events, only metrics; use: huatuo collect {probe.name}"
+        )
+    duration = seconds(arguments)
+    enricher = Enricher(host, Inventory(host))
+    probe.start()
+    printed = 0
+    try:
+        if not arguments.json:
+            print(f"{probe.name}: {', '.join(probe.hooks)}", file=sys.stderr)
+        for event in _events(probe, enricher, duration):
+            if arguments.container and not _owned(event, arguments.container):
+                continue
+            print_json(event) if arguments.json else print(show(event), flush=True)
+            printed += 1
+            if printed == arguments.count:
+                break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        account = probe.account()
+        probe.stop()
+    _say_account(account)
+    return 0
+
+
+def _events(probe: Probe, enricher: Enricher, duration: float | None) -> Iterator[Event]:
+    end = time.monotonic() + duration if duration else float("inf")
+    poller = select.poll()
+    for fd in probe.ring_fds():
+        poller.register(fd, select.POLLIN)
+    last = False
+    while not last:
+        last = time.monotonic() >= end
+        for batch in probe.drain():
+            yield from enricher.events(batch, type(probe))
+        if not last:
+            poller.poll(min(_POLL_SECONDS, max(end - time.monotonic(), 0)) * 1000)
+
+
+def _owned(event: Event, wanted: str) -> bool:
+    owner = event.container
+    return owner is not None and (
+        owner.name == wanted or (len(wanted) >= 6 and owner.id.startswith(wanted))
+    )
+
+
+def show(event: Event) -> str:
+    """Time, container, process and title; the stack below, when there is one."""
+    who = event.container.name if event.container else "-"
+    process = f"{event.process.comm}[{event.process.pid}]" if event.process else "-"
+    lines = [f"{event.time[11:23]}  {who}  {process}  {event.title}"]
+    lines += [f"    {frame}" for frame in event.stack]
+    return "\n".join(lines)
+
+
+def _say_account(account: Account) -> None:
+    held = {**account.suppressed, **account.lost}
+    missing = ", ".join(f"{count} {reason}" for reason, count in held.items() if count)
+    print(
+        f"{account.produced} produced, {account.delivered} delivered"
+        + (f"; not shown: {missing}" if missing else ""),
+        file=sys.stderr,
+    )

@@ -1,0 +1,184 @@
+"""The configuration: one TOML file, one table per probe, every number with its unit.
+
+The schema is not written down anywhere else: a probe's settings come from its C tunables (or its
+class), the agent's own from the dataclasses below. `huatuo config --defaults` prints all of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from huatuo.errors import ConfigError
+from huatuo.model.units import parse, show
+from huatuo.probes.base import Probe, Setting, discover
+
+__all__ = ["AgentSettings", "Config", "GovernorSettings", "StoreSettings", "defaults", "load"]
+
+_SECOND = 1_000_000_000
+
+
+def _setting(default: Any, typedef: str, help_text: str) -> Any:
+    return field(default=default, metadata={"typedef": typedef, "help": help_text})
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    listen: str = _setting(
+        "127.0.0.1:19704", "text", "address and port of the UI, API and /metrics"
+    )
+    token_file: str = _setting(
+        "", "text", "file with the token that clients send; needed to listen beyond loopback"
+    )
+    interval: int = _setting(
+        10 * _SECOND, "duration_ns_t", "how often all metrics are collected and stored"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    directory: str = _setting("/var/lib/huatuo", "text", "where the embedded store lives")
+    max_age: int = _setting(7 * 86400 * _SECOND, "duration_ns_t", "older data is removed")
+    max_size: int = _setting(2 << 30, "bytes_t", "the oldest data is removed beyond this size")
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorSettings:
+    cpu: float = _setting(0.01, "ratio", "budget of the machine's CPU: BPF programs and agent")
+    memory: int = _setting(128 << 20, "bytes_t", "budget of the agent's resident memory")
+    every: int = _setting(60 * _SECOND, "duration_ns_t", "how often costs are measured and judged")
+    window: int = _setting(
+        _SECOND, "duration_ns_t", "how long BPF statistics are on for a measurement"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`probes`: "auto" takes what can run, a name must run, "-name" removes."""
+
+    probes: tuple[str, ...] = ("auto",)
+    agent: AgentSettings = AgentSettings()
+    store: StoreSettings = StoreSettings()
+    governor: GovernorSettings = GovernorSettings()
+    settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
+
+
+_SECTIONS = {"agent": AgentSettings, "store": StoreSettings, "governor": GovernorSettings}
+
+
+def load(path: Path | None) -> Config:
+    """Read and check a file; None is all defaults. Raises ConfigError with what to do."""
+    if path is None:
+        return Config()
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        return _parse(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parse(document: Mapping[str, Any]) -> Config:
+    known = discover()
+    groups = {name.partition(".")[0] for name in known}
+    settings: dict[str, Mapping[str, int]] = {}
+    own: dict[str, Any] = {}
+    for key, value in document.items():
+        if key == "probes":
+            own["probes"] = selection(value)
+        elif key in _SECTIONS:
+            own[key] = _section(key, _table(key, value))
+        elif key in groups:
+            for probe, table in _table(key, value).items():
+                name = f"{key}.{probe}"
+                cls = known.get(name)
+                if cls is None:
+                    raise _unknown(f"[{name}]", name, known)
+                settings[name] = probe_settings(cls, _table(name, table))
+        else:
+            raise _unknown(key, key, ["probes", *_SECTIONS, *groups])
+    return Config(**own, settings=settings)
+
+
+def selection(value: object) -> tuple[str, ...]:
+    """Check a list of probe names, "auto" and "-name". Raises ConfigError."""
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+        raise ConfigError(f'probes = {value}: expected a list, for example ["auto", "-net.drop"]')
+    for name in value:
+        if name.removeprefix("-") not in (*discover(), "auto"):
+            raise _unknown(f'probes: "{name}"', name.removeprefix("-"), discover())
+    return tuple(value)
+
+
+def probe_settings(cls: type[Probe], table: Mapping[str, object]) -> dict[str, int]:
+    """Check and convert one probe's table. Raises ConfigError."""
+    schema = {setting.name: setting for setting in cls.settings_schema()}
+    found = {}
+    for key, value in table.items():
+        if key not in schema:
+            raise _unknown(f"[{cls.name}] {key}", key, schema)
+        found[key] = int(parse(schema[key].typedef, value, f"[{cls.name}] {key}"))
+    return found
+
+
+def _section(name: str, table: Mapping[str, object]) -> Any:
+    schema = {setting.name: setting for setting in _schema(name)}
+    values = {}
+    for key, value in table.items():
+        if key not in schema:
+            raise _unknown(f"[{name}] {key}", key, schema)
+        values[key] = parse(schema[key].typedef, value, f"[{name}] {key}")
+    return _SECTIONS[name](**values)
+
+
+def _schema(section: str) -> list[Setting]:
+    return [
+        Setting(f.name, f.metadata["typedef"], f.default, f.metadata["help"])  # type: ignore[arg-type]
+        for f in fields(_SECTIONS[section])
+    ]
+
+
+def _table(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} = {value}: expected a table, written [{name}]")
+    return value
+
+
+def _unknown(where: str, name: str, known: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "`huatuo config --defaults` lists all"
+    return ConfigError(f"{where}: unknown; {hint}")
+
+
+def defaults() -> str:
+    """A complete configuration file with every setting, its default and its help."""
+    lines = [
+        "# HUATUO configuration: every setting with its default.",
+        "",
+        '# "auto" takes what can run here, a name must run, "-name" removes.',
+        'probes = ["auto"]',
+    ]
+    for section in _SECTIONS:
+        lines += _show_table(section, _schema(section))
+    for name, cls in discover().items():
+        if schema := cls.settings_schema():
+            summary = (cls.__doc__ or "").strip().splitlines()[0]
+            lines += _show_table(name, schema, summary)
+    return "\n".join(lines) + "\n"
+
+
+def _show_table(name: str, schema: list[Setting], summary: str = "") -> list[str]:
+    lines = ["", f"# {summary}", f"[{name}]"] if summary else ["", f"[{name}]"]
+    for setting in schema:
+        shown = show(setting.typedef, setting.default)
+        lines += [f"# {setting.help}"] if setting.help else []
+        lines += [f"{setting.name} = {shown}"]
+    return lines

@@ -1,0 +1,206 @@
+"""Keeps the agent within its budget: measures what it costs, sheds probes, restores them.
+
+Cost = CPU of the agent's process + run time of its BPF programs, both as a share of the whole
+machine's CPU. Programs are measured in short windows of BPF statistics (they cost by themselves),
+less what the statistics add; the entry cost that statistics cannot see is added per hit.
+
+Over budget: the probe with the greatest cost x (100 - priority) is stopped, one per step, until
+the sum fits. Restored when its last known cost fits again, after a pause that doubles each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from huatuo.kernel.calibration import statistics_overhead_ns
+from huatuo.kernel.host import Host
+from huatuo.kernel.object import Statistics, statistics_window
+from huatuo.model.state import Decision
+from huatuo.probes.running import Entry, ProbeSet
+
+__all__ = ["Cost", "Governor"]
+
+log = logging.getLogger(__name__)
+
+ENTRY_NS = 64  # entering a tp_btf program, outside what its statistics see; bench/entry.py
+_HEADROOM = 0.8  # restore only up to this share of the budget
+_FIRST_PAUSE_PERIODS = 2
+
+
+@dataclass(slots=True)
+class Cost:
+    """One probe's share of the machine's CPU, last measured."""
+
+    hits_per_second: float = 0.0
+    ns_per_hit: float = 0.0
+    bpf_ratio: float = 0.0
+    collect_ratio: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        return self.bpf_ratio + self.collect_ratio
+
+
+@dataclass(slots=True)
+class _Shed:
+    entry: Entry
+    cost: Cost
+    pause_seconds: float
+    until: float = field(default=0.0)
+
+
+class Governor:
+    """`step` judges and acts; `begin_window`/`end_window` bracket a measurement before it.
+
+    `cpu_budget` is a ratio of the whole machine's CPU, `memory_budget` bytes resident.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        probes: ProbeSet,
+        cpu_budget: float,
+        memory_budget: int,
+        period_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.cpu_budget, self.memory_budget = cpu_budget, memory_budget
+        self.period_seconds = period_seconds
+        self.costs: dict[str, Cost] = {}
+        self.agent_ratio = 0.0
+        self.memory_bytes = 0
+        self.decisions: deque[Decision] = deque(maxlen=1000)
+        self.counts: dict[tuple[str, str], int] = {}  # (action, probe) → decisions
+        self._host, self._probes, self._clock = host, probes, clock
+        self._shed: dict[str, _Shed] = {}
+        self._pauses: dict[str, float] = {}
+        self._window = -1
+        self._window_began = 0.0
+        self._before: dict[str, dict[str, Statistics]] = {}
+        self._cpu_before = (clock(), _own_cpu_seconds())
+
+    @property
+    def total_ratio(self) -> float:
+        """The agent and its programs, of the whole machine."""
+        running = {entry.name for entry, _ in self._probes.running()}
+        return self.agent_ratio + sum(
+            cost.bpf_ratio for name, cost in self.costs.items() if name in running
+        )
+
+    def begin_window(self) -> None:
+        """Switch BPF statistics on and remember where each program stands."""
+        statistics_overhead_ns()
+        try:
+            self._window = statistics_window()
+        except OSError as error:
+            log.info("programs cannot be measured: %s", error)
+            return
+        self._window_began = self._clock()
+        self._before = {entry.name: probe.cost() for entry, probe in self._probes.running()}
+
+    def end_window(self) -> None:
+        """Switch statistics off and compute each probe's cost per second."""
+        if self._window < 0:
+            return
+        seconds = max(self._clock() - self._window_began, 1e-3)
+        for entry, probe in self._probes.running():
+            before = self._before.get(entry.name)
+            if before is not None:
+                self.costs[entry.name] = self._cost(entry, before, probe.cost(), seconds)
+        os.close(self._window)
+        self._window = -1
+
+    def _cost(
+        self,
+        entry: Entry,
+        before: dict[str, Statistics],
+        after: dict[str, Statistics],
+        seconds: float,
+    ) -> Cost:
+        zero = Statistics(0, 0, 0)
+        hits = sum(a.run_count - before.get(n, zero).run_count for n, a in after.items())
+        spent = sum(a.run_time_ns - before.get(n, zero).run_time_ns for n, a in after.items())
+        net = max(spent - hits * statistics_overhead_ns(), 0.0) + hits * ENTRY_NS
+        return Cost(
+            hits_per_second=hits / seconds,
+            ns_per_hit=net / hits if hits else 0.0,
+            bpf_ratio=net / 1e9 / seconds / self._host.cpus,
+            collect_ratio=self._collect_ratio(entry),
+        )
+
+    def _collect_ratio(self, entry: Entry) -> float:
+        return entry.collect_seconds / max(self.period_seconds, 1.0) / self._host.cpus
+
+    def step(self) -> None:
+        """Judge the last measurement and shed or restore at most one probe each."""
+        self._measure_agent()
+        over_memory = self.memory_bytes > self.memory_budget
+        if self.total_ratio > self.cpu_budget:
+            self._shed_one(
+                f"cost {self.total_ratio:.3%} of the machine's CPU is over the budget "
+                f"of {self.cpu_budget:.3%}"
+            )
+        elif over_memory:
+            self._shed_one(
+                f"memory {self.memory_bytes >> 20} MiB is over the budget "
+                f"of {self.memory_budget >> 20} MiB"
+            )
+        else:
+            self._restore_one()
+
+    def _measure_agent(self) -> None:
+        now, cpu = self._clock(), _own_cpu_seconds()
+        then, cpu_then = self._cpu_before
+        if now - then >= 0.1:
+            self.agent_ratio = (cpu - cpu_then) / (now - then) / self._host.cpus
+            self._cpu_before = (now, cpu)
+        status = self._host.read(self._host.proc / "self/statm").split()
+        self.memory_bytes = int(status[1]) * self._host.page_size
+
+    def _shed_one(self, reason: str) -> None:
+        candidates = [
+            (self.costs.get(entry.name, Cost()).ratio * (100 - entry.cls.priority), entry)
+            for entry, _ in self._probes.running()
+            if not entry.required
+        ]
+        if not candidates:
+            return
+        _, entry = max(candidates, key=lambda candidate: candidate[0])
+        pause = self._pauses.get(entry.name, self.period_seconds * _FIRST_PAUSE_PERIODS / 2) * 2
+        self._pauses[entry.name] = pause
+        cost = self.costs.get(entry.name, Cost())
+        self._shed[entry.name] = _Shed(entry, cost, pause, self._clock() + pause)
+        self._probes.stop_one(entry, "shed", f"shed by the governor: {reason}")
+        self._decide("shed", entry.name, reason)
+
+    def _restore_one(self) -> None:
+        room = self.cpu_budget * _HEADROOM - self.total_ratio
+        for name, shed in list(self._shed.items()):
+            if shed.entry.status != "shed":
+                del self._shed[name]  # someone else started or stopped it
+            elif self._clock() >= shed.until and shed.cost.ratio <= room:
+                del self._shed[name]
+                if self._probes.start_one(shed.entry):
+                    reason = (
+                        f"its cost of {shed.cost.ratio:.3%} fits: {self.total_ratio:.3%} of "
+                        f"{self.cpu_budget:.3%} are used"
+                    )
+                    self._decide("restore", name, reason)
+                return
+
+    def _decide(self, action: str, probe: str, reason: str) -> None:
+        log.warning("governor: %s %s: %s", action, probe, reason)
+        self.counts[action, probe] = self.counts.get((action, probe), 0) + 1
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.decisions.appendleft(Decision(now, action, probe, reason))
+
+
+def _own_cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

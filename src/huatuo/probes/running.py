@@ -1,0 +1,139 @@
+"""The probes of one agent or one command: selected, started, stopped, and what became of each."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from huatuo.errors import HuatuoError, KernelLacks
+from huatuo.kernel.cgroupfs import Cgroup
+from huatuo.kernel.host import Host
+from huatuo.model.metric import Metric
+from huatuo.model.record import RecordBatch
+from huatuo.probes.base import Probe, discover
+
+__all__ = ["Entry", "ProbeSet"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One probe and its state. Status: off · unavailable · running · shed · failed."""
+
+    cls: type[Probe]
+    status: str = "off"
+    reason: str = ""
+    probe: Probe | None = None
+    required: bool = False
+    collect_seconds: float = 0.0  # CPU time of the last collect()
+    collect_errors: int = 0
+    last_error: str = ""
+    hooks: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.cls.name
+
+
+class ProbeSet:
+    """Selection: "auto" takes what can run, a named probe must run, "-name" removes."""
+
+    def __init__(
+        self,
+        host: Host,
+        selection: Iterable[str] = ("auto",),
+        settings: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        self._host = host
+        self._settings = settings or {}
+        self._targets: list[Cgroup] | None = None
+        self.entries = {name: Entry(cls) for name, cls in discover().items()}
+        chosen = list(selection)
+        removed = {name[1:] for name in chosen if name.startswith("-")}
+        named = {name for name in chosen if not name.startswith("-") and name != "auto"}
+        for entry in self.entries.values():
+            entry.required = entry.name in named
+            wanted = entry.required or "auto" in chosen
+            if entry.name in removed or not wanted:
+                entry.reason = "removed in the configuration" if entry.name in removed else ""
+            elif missing := entry.cls.unavailable(host):
+                entry.status, entry.reason = "unavailable", missing
+            else:
+                entry.status = "selected"
+
+    def start(self) -> None:
+        """Start all that are selected. Raises KernelLacks if a probe named by the user cannot."""
+        for entry in self.entries.values():
+            if entry.status == "selected":
+                self.start_one(entry)
+            if entry.required and entry.status != "running":
+                raise KernelLacks(
+                    f"{entry.name}: {entry.reason}; it is named in `probes`, so it must run: "
+                    f'remove it or write "-{entry.name}"'
+                )
+
+    def start_one(self, entry: Entry) -> bool:
+        """Start one; on refusal its status and reason say why. Returns whether it runs."""
+        probe = entry.cls(self._host, self._settings.get(entry.name))
+        if self._targets is not None:
+            probe.targets = self._current_targets
+        try:
+            probe.start()
+        except KernelLacks as error:
+            entry.status, entry.reason = "unavailable", str(error)
+        except (HuatuoError, OSError) as error:
+            entry.status, entry.reason = "failed", str(error)
+            log.warning("%s: cannot be started: %s", entry.name, error)
+        else:
+            entry.status, entry.reason, entry.probe = "running", "", probe
+            entry.hooks = probe.hooks
+        return entry.probe is not None
+
+    def stop_one(self, entry: Entry, status: str, reason: str) -> None:
+        if entry.probe is not None:
+            entry.probe.stop()
+            entry.probe = None
+        entry.status, entry.reason = status, reason
+
+    def stop(self) -> None:
+        for entry in self.entries.values():
+            if entry.probe is not None:
+                self.stop_one(entry, "off", "stopped")
+
+    def set_targets(self, targets: list[Cgroup]) -> None:
+        """The cgroups that readers of cgroup files report from now on."""
+        self._targets = targets
+        for _, probe in self.running():
+            probe.targets = self._current_targets
+
+    def _current_targets(self) -> list[Cgroup]:
+        return self._targets or []
+
+    def running(self) -> Iterator[tuple[Entry, Probe]]:
+        for entry in self.entries.values():
+            if entry.probe is not None:
+                yield entry, entry.probe
+
+    def drain(self) -> Iterator[tuple[type[Probe], RecordBatch]]:
+        """New records of all probes."""
+        for entry, probe in list(self.running()):
+            for batch in probe.drain():
+                yield entry.cls, batch
+
+    def collect(self) -> list[Metric]:
+        """All families now. A probe that fails is skipped, counted, and logged once per reason."""
+        found: list[Metric] = []
+        for entry, probe in list(self.running()):
+            began = time.thread_time()
+            try:
+                found.extend(probe.collect())
+            except (HuatuoError, OSError, ValueError, IndexError, KeyError) as error:
+                entry.collect_errors += 1
+                if str(error) != entry.last_error:
+                    entry.last_error = str(error)
+                    log.warning("%s: one sample is skipped: %s", entry.name, error)
+            entry.collect_seconds = time.thread_time() - began
+        return found

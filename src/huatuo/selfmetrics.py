@@ -1,0 +1,143 @@
+"""What the agent says about itself, as states and as metric families.
+
+Families: huatuo_probe_… by probe, huatuo_governor_…, huatuo_agent_…. The account of every probe
+adds up: produced = delivered + suppressed + lost (bpf/account.bpf.h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from huatuo.governor import Cost, Governor
+from huatuo.model.meaning import Role
+from huatuo.model.metric import Metric
+from huatuo.model.state import Health, ProbeState
+from huatuo.probes.running import Entry
+
+__all__ = ["agent_metrics", "describe", "governor_metrics", "probe_metrics"]
+
+
+def describe(entry: Entry, cost: Cost | None = None) -> ProbeState:
+    """The state of one probe for people and API."""
+    cls, probe, cost = entry.cls, entry.probe, cost or Cost()
+    account = probe.account() if probe else None
+    kinds = (["events"] if cls.event_schemas() else []) + ["metrics"]
+    lost = dict(account.lost) if account else {}
+    missed = sum(s.recursion_misses for s in probe.cost().values()) if probe else 0
+    if missed:
+        lost["recursion"] = missed
+    return ProbeState(
+        name=entry.name,
+        status=entry.status,
+        reason=entry.reason,
+        kind=kinds,
+        summary=(cls.__doc__ or "").strip().splitlines()[0],
+        hooks=probe.hooks if probe else entry.hooks,
+        notes=probe.notes if probe else [],
+        priority=cls.priority,
+        hits_per_second=cost.hits_per_second,
+        ns_per_hit=cost.ns_per_hit,
+        cpu_ratio=cost.ratio,
+        produced=account.produced if account else 0,
+        delivered=account.delivered if account else 0,
+        suppressed=dict(account.suppressed) if account else {},
+        lost=lost,
+        collect_seconds=entry.collect_seconds,
+        collect_errors=entry.collect_errors + (probe.collect_errors if probe else 0),
+    )
+
+
+def _by_probe(
+    name: str, kind: Role, help_text: str, states: Iterable[ProbeState], attribute: str
+) -> Metric:
+    samples = {(state.name,): float(getattr(state, attribute)) for state in states}
+    return Metric.of(f"huatuo_probe_{name}", kind, help_text, samples, ["probe"])
+
+
+def _by_reason(name: str, help_text: str, states: Iterable[ProbeState], attribute: str) -> Metric:
+    samples = {
+        (state.name, reason): float(count)
+        for state in states
+        for reason, count in getattr(state, attribute).items()
+    }
+    return Metric.of(f"huatuo_probe_{name}", Role.COUNTER, help_text, samples, ["probe", "reason"])
+
+
+def probe_metrics(states: list[ProbeState]) -> Iterator[Metric]:
+    """Families by probe: state, account and cost."""
+    counter, gauge = Role.COUNTER, Role.GAUGE
+    running = [state for state in states if state.status == "running"]
+    available = {
+        (state.name,): float(state.status in ("running", "shed", "off")) for state in states
+    }
+    yield Metric.of(
+        "huatuo_probe_available", gauge, "1 if the probe can run on this host", available, ["probe"]
+    )
+    on = {(state.name,): float(state.status == "running") for state in states}
+    yield Metric.of("huatuo_probe_running", gauge, "1 while the probe runs", on, ["probe"])
+    eventful = [state for state in running if "events" in state.kind]
+    yield _by_probe(
+        "records_produced_total", counter, "records that met a condition", eventful, "produced"
+    )
+    yield _by_probe(
+        "records_delivered_total", counter, "records read from the ring", eventful, "delivered"
+    )
+    yield _by_reason(
+        "records_suppressed_total", "records held back on purpose", eventful, "suppressed"
+    )
+    yield _by_reason("lost_total", "records or samples lost, by reason", running, "lost")
+    yield _by_probe(
+        "collect_seconds", gauge, "CPU time of the last collection", running, "collect_seconds"
+    )
+    yield _by_probe(
+        "collect_errors_total",
+        counter,
+        "samples skipped because a file was not as documented",
+        running,
+        "collect_errors",
+    )
+    yield _by_probe(
+        "cpu_ratio",
+        gauge,
+        "share of the machine's CPU: programs and collection",
+        running,
+        "cpu_ratio",
+    )
+    yield _by_probe(
+        "hits_per_second", gauge, "program runs, last measured", running, "hits_per_second"
+    )
+
+
+def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[Metric]:
+    """The budget, what is used of it, and each decision."""
+    gauge = Role.GAUGE
+    one = {
+        "cpu_budget_ratio": ("budget of the machine's CPU", governor.cpu_budget),
+        "cpu_used_ratio": ("agent and BPF programs, of the machine's CPU", governor.total_ratio),
+        "memory_budget_bytes": ("budget of resident memory", governor.memory_budget),
+        "memory_used_bytes": ("the agent's resident memory", governor.memory_bytes),
+    }
+    for name, (help_text, value) in one.items():
+        yield Metric.of(f"huatuo_governor_{name}", gauge, help_text, {(): float(value)})
+    shed = {(state.name,): float(state.status == "shed") for state in states}
+    yield Metric.of(
+        "huatuo_governor_shed", gauge, "1 while the governor keeps the probe off", shed, ["probe"]
+    )
+    yield Metric.of(
+        "huatuo_governor_decisions_total",
+        Role.COUNTER,
+        "probes shed and restored",
+        {key: float(count) for key, count in governor.counts.items()},
+        ["action", "probe"],
+    )
+
+
+def agent_metrics(health: Health) -> Iterator[Metric]:
+    """Constant facts."""
+    yield Metric.of(
+        "huatuo_agent_info",
+        Role.GAUGE,
+        "version, host and kernel; always 1",
+        {(health.version, health.host, health.kernel): 1.0},
+        ["version", "host", "kernel"],
+    )
