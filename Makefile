@@ -37,7 +37,7 @@ bench: dev build ## cost and speed beside the tools a user would pick instead
 	$(SUDO) $(BIN)/python -m bench $(ARGS)
 
 docs: dev build ## regenerate the references below docs/ from the code
-	$(BIN)/python -m docs.generate
+	COLUMNS=100 $(BIN)/python docs/generate.py
 
 build: .venv/.run
 	@$(BIN)/python hatch_build.py

@@ -47,10 +47,12 @@ static __always_inline __u32 ilog2(__u64 value)
 
 static __always_inline __u32 duration_slot(__u64 ns)
 {
-	/* units of 2^-30 s: ns * 2^30 / 10^9, without overflow up to 4 months */
-	__u64 binary = ns >> 33 ? (ns >> 20) * 1125899907ULL : (ns * 1125899907ULL) >> 20;
+	/* in units of 2^-30 s: ns * 2^30 / 10^9, as a fraction of 2^30 */
+	__u64 binary = ns >> 33 ? ((ns >> 10) * 1152921505ULL) >> 20 : (ns * 1152921505ULL) >> 30;
 	__u32 slot = binary >> 10 ? ilog2(binary) - 9 : 0;
 
+	if (ns >> 43) /* over two hours, where the product would overflow */
+		return HISTOGRAM_SLOTS - 1;
 	return slot < HISTOGRAM_SLOTS ? slot : HISTOGRAM_SLOTS - 1;
 }
 

@@ -41,6 +41,11 @@ typedef __u32 netns_t; /* inode of the network namespace */
 typedef __u64 kaddr_t; /* kernel text address; JSON: symbol+offset */
 #define KSTACK_DEPTH 32
 typedef __u64 kstack_t[KSTACK_DEPTH]; /* innermost first, zero-terminated */
+#define PACKET_BYTES 128
+typedef __u8 packet_t[PACKET_BYTES]; /* the headers of a packet, and what follows them */
+
+/* A number whose names are an enum of the running kernel, which differs between kernels. */
+#define KERNEL_ENUM(name) __attribute__((btf_decl_tag("kernel_enum:" name)))
 
 /* values of exported maps: each becomes one metric family, see probes/bpf.py */
 typedef __u64 counter_t;       /* …_total */

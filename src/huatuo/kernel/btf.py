@@ -181,10 +181,9 @@ class Btf:
         for index, (name, member, _) in enumerate(self._members(base)):
             resolved, names = self._resolve(member)
             labels: dict[int, str] = {}
-            kernel_enum = ""
+            kernel_enum = self._tag(base, index, "kernel_enum:")
             if self._types[resolved].kind in (_ENUM, _ENUM64):
                 labels = self._labels(resolved)
-                kernel_enum = self._tag(base, index, "kernel_enum:")
             fields.append(
                 Field(name, meaning_of(names), self._tag(base, index, "doc:"), labels, kernel_enum)
             )

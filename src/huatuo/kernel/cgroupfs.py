@@ -15,7 +15,7 @@ from pathlib import Path
 
 from huatuo.kernel.host import Host
 
-__all__ = ["Cgroup", "Hierarchies", "hierarchies", "identity_is_v1", "populated", "walk"]
+__all__ = ["Cgroup", "Hierarchies", "hierarchies", "identities", "identity_is_v1", "populated", "walk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,12 @@ def walk(root: Path) -> Iterator[Cgroup]:
                     child = f"{path}/{entry.name}"
                     yield Cgroup(entry.inode(), child)
                     pending.append((entry.path, child))
+
+
+def identities(host: Host) -> Iterator[Cgroup]:
+    """All cgroups that exist in the identity hierarchy now."""
+    root = hierarchies(host).identity
+    return walk(root) if root else iter(())
 
 
 def populated(host: Host) -> Iterator[Cgroup]:

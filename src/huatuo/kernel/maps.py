@@ -109,7 +109,8 @@ class Map:
         assert self.key is not None and self.value is not None
         typed_keys = np.frombuffer(keys, self.key.dtype)
         if self.is_percpu:
-            words = np.frombuffer(values, np.uint64).reshape(len(typed_keys), possible_cpus(), -1)
+            shape = (len(typed_keys), possible_cpus(), self._stored_size // possible_cpus() // 8)
+            words = np.frombuffer(values, np.uint64).reshape(shape)
             summed = np.ascontiguousarray(words.sum(axis=1, dtype=np.uint64))
             return typed_keys, summed.view(self.value.dtype).reshape(len(typed_keys))
         return typed_keys, np.frombuffer(values, self.value.dtype)

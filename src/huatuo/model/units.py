@@ -60,7 +60,8 @@ def _with_unit(value: object, units: Mapping[str, float], typedef: str, where: s
     found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if not found or found[2] not in units:
         raise _wrong(value, typedef, where)
-    return float(found[1]) * units[found[2]]
+    number = float(found[1]) if "." in found[1] else int(found[1])  # whole ones stay exact
+    return number * units[found[2]]
 
 
 def _wrong(value: object, typedef: str, where: str) -> ConfigError:
@@ -95,7 +96,7 @@ def _largest(
 ) -> str:
     for unit, size in sorted(units.items(), key=lambda item: -item[1]):
         if unit not in skip and value >= size and value % size == 0:
-            return f"{round(value / size)}{unit}"
+            return f"{round(value // size)}{unit}"
     return f"{round(value)}{smallest}"
 
 

@@ -29,8 +29,9 @@ from huatuo.model.metric import Column, Metric
 from huatuo.model.record import Field, RecordBatch, Schema
 from huatuo.probes.base import Account, Probe, Setting
 
-__all__ = ["BpfProbe"]
+__all__ = ["SCALAR", "BpfProbe", "label_name"]
 
+SCALAR = "value"  # a key that is no struct only counts rows; it is no label
 _INTERNAL = {"cgroup_v1"}  # set by us, not by the user
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
@@ -121,28 +122,30 @@ class BpfProbe(Probe):
 
     def collect(self) -> Iterator[Metric]:
         for key, keys, value, values in self.tables():
-            labels = {label_name(f): Column(label_values(f, keys[f.name]), f.meaning) for f in key}
+            labels = {
+                label_name(f): Column(label_values(f, keys[f.name]), f.meaning)
+                for f in key
+                if f.name != SCALAR
+            }
             for field in value:
                 if field.meaning.role is not Role.NONE:
                     yield self._metric(field, values[field.name], labels)
 
+    @classmethod
+    def metric_name(cls, field: Field) -> str:
+        """huatuo_<probe>_<member>_<unit>, counters with _total."""
+        parts = ["huatuo", *cls.name.split("."), field.name, field.meaning.unit]
+        if field.meaning.role is Role.COUNTER:
+            parts.append("total")
+        return "_".join(part for part in parts if part)
+
     def _metric(
         self, field: Field, column: npt.NDArray[Any], labels: Mapping[str, Column]
     ) -> Metric:
-        meaning = field.meaning
-        parts = ["huatuo", *self.name.split("."), field.name, meaning.unit]
-        if meaning.role is Role.COUNTER:
-            parts.append("total")
-        name = "_".join(part for part in parts if part)
+        name, meaning = self.metric_name(field), field.meaning
         if meaning.role is Role.HISTOGRAM:
-            return Metric(
-                name,
-                meaning.role,
-                field.help,
-                column["slots"],
-                labels,
-                column["sum"] * meaning.scale,
-            )
+            sums = column["sum"] * meaning.scale
+            return Metric(name, meaning.role, field.help, column["slots"], labels, sums)
         return Metric(name, meaning.role, field.help, column * meaning.scale, labels)
 
     def drain(self) -> Iterator[RecordBatch]:

@@ -22,7 +22,7 @@ const volatile duration_ns_t blame_threshold
 
 struct sched_row {
 	duration_histogram_t wait DOC("time runnable tasks waited for a CPU");
-	counter_ns_t run DOC("time tasks spent on a CPU");
+	counter_ns_t run DOC("time tasks spent on a CPU, added when they leave it");
 	counter_t involuntary_switches DOC("switches away from a task that wanted to go on");
 	counter_t voluntary_switches DOC("switches away from a task that went to sleep");
 };

@@ -1,0 +1,95 @@
+"""The governor on real probes: a tiny budget sheds, a raised one restores, every act is visible."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from huatuo.governor import Governor
+from huatuo.kernel.host import Host
+from huatuo.probes.running import ProbeSet
+from huatuo.selfmetrics import describe, governor_metrics
+from tests.live.workload import nap_storm
+
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
+
+PERIOD = 0.5
+
+
+def measured_step(governor: Governor) -> None:
+    """A window under load, then a judgement."""
+    load = threading.Thread(target=nap_storm, args=(0.5, 8, 0.001))
+    load.start()
+    governor.begin_window()
+    time.sleep(0.4)
+    governor.end_window()
+    load.join()
+    governor.step()
+
+
+def test_sheds_under_a_tiny_budget_and_restores_under_a_large_one() -> None:
+    host = Host()
+    probes = ProbeSet(host, ["auto"])
+    probes.start()
+    governor = Governor(host, probes, cpu_budget=1e-6, memory_budget=1 << 40, period_seconds=PERIOD)
+    try:
+        at_first = {entry.name for entry, _ in probes.running()}
+        assert "cpu.sched" in at_first
+        measured_step(governor)
+        sched = governor.costs["cpu.sched"]
+        assert sched.hits_per_second > 100
+        assert 20 < sched.ns_per_hit < 20_000
+        for _ in range(len(at_first)):
+            governor.step()
+        left = {entry.name for entry, _ in probes.running()}
+        assert not left, "with no budget at all everything that may be shed is shed"
+        assert {d.action for d in governor.decisions} == {"shed"}
+        assert {d.probe for d in governor.decisions} == at_first
+        state = describe(probes.entries["cpu.sched"])
+        assert state.status == "shed"
+        assert "over the budget" in state.reason
+
+        governor.cpu_budget = 100.0
+        deadline = time.monotonic() + 30
+        while {e.name for e, _ in probes.running()} != at_first and time.monotonic() < deadline:
+            governor.step()
+            time.sleep(PERIOD / 2)
+        assert {entry.name for entry, _ in probes.running()} == at_first
+        families = {m.name: m for m in governor_metrics(governor, [])}
+        decisions = families["huatuo_governor_decisions_total"]
+        assert decisions.values.sum() == 2 * len(at_first)
+    finally:
+        probes.stop()
+
+
+def test_the_dearest_and_least_important_goes_first() -> None:
+    """Cost and priority decide: with equal load the order follows cost x (100 - priority)."""
+    host = Host()
+    probes = ProbeSet(host, ["auto"])
+    probes.start()
+    governor = Governor(host, probes, cpu_budget=1e-6, memory_budget=1 << 40, period_seconds=PERIOD)
+    try:
+        measured_step(governor)
+        first = governor.decisions[-1].probe
+        weights = {
+            name: cost.ratio * (100 - probes.entries[name].cls.priority)
+            for name, cost in governor.costs.items()
+        }
+        assert first == max(weights, key=lambda name: weights[name])
+    finally:
+        probes.stop()
+
+
+def test_a_probe_named_by_the_user_is_never_shed() -> None:
+    host = Host()
+    probes = ProbeSet(host, ["cpu.sched"])
+    probes.start()
+    governor = Governor(host, probes, cpu_budget=1e-9, memory_budget=1 << 40, period_seconds=PERIOD)
+    try:
+        measured_step(governor)
+        governor.step()
+        assert [entry.name for entry, _ in probes.running()] == ["cpu.sched"]
+    finally:
+        probes.stop()
