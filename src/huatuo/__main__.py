@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from huatuo.cli import main as command_line
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's BLAS is not used; it allocates per CPU
+
+from huatuo.cli import main as command_line  # noqa: E402
 
 
 def main() -> None:

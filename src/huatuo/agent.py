@@ -15,7 +15,8 @@ import ipaddress
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher
 from huatuo.errors import ConfigError
 from huatuo.governor import Governor
+from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.kernel.host import Host
 from huatuo.model.event import Container, Event
 from huatuo.model.metric import Metric
@@ -73,8 +75,10 @@ class Agent:
     async def run_forever(self) -> None:
         """Start the probes and do all periodic work until cancelled."""
         try:
+            return_large_blocks()
             self._refresh_targets()
             self.probe_set.start()
+            give_back()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._drain_forever())
                 tasks.create_task(self._collect_forever())
@@ -88,8 +92,9 @@ class Agent:
 
     async def _drain_forever(self) -> None:
         while True:
-            self._watch_rings()
-            self.drain()
+            with _surviving("events are not stored"):
+                self._watch_rings()
+                self.drain()
             self._wake.clear()
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):
@@ -127,9 +132,10 @@ class Agent:
         await asyncio.sleep(min(_FIRST_COLLECT_SECONDS, interval))
         while True:
             began = time.monotonic()
-            self._refresh_targets()
-            now_ns = time.time_ns()
-            self.store.append_metrics(now_ns, self.metrics())
+            with _surviving("metrics are not stored"):
+                self._refresh_targets()
+                now_ns = time.time_ns()
+                self.store.append_metrics(now_ns, self.metrics())
             await asyncio.sleep(max(interval - (time.monotonic() - began), 0.05))
 
     def _refresh_targets(self) -> None:
@@ -141,16 +147,19 @@ class Agent:
         window, period = settings.window / 1e9, settings.every / 1e9
         await asyncio.sleep(min(5.0, period))
         while True:
-            self.governor.begin_window()
-            await asyncio.sleep(window)
-            self.governor.end_window()
-            self.governor.step()
-            await asyncio.sleep(max(period - window, 0.05))
+            pause = period
+            with _surviving("costs are not measured"):
+                self.governor.begin_window()
+                await asyncio.sleep(window)
+                self.governor.end_window()
+                pause = self.governor.step()
+            await asyncio.sleep(max(pause - window, 0.05))
 
     async def _expire_forever(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
-            self.store.expire(time.time_ns())
+            with _surviving("old data is not removed"):
+                self.store.expire(time.time_ns())
 
     # what the web server asks (serve/node.py)
 
@@ -211,6 +220,15 @@ class Agent:
             self._subscribers.discard(queue)
 
 
+@contextmanager
+def _surviving(what: str) -> Iterator[None]:
+    """Periodic work that fails is said and tried again next time; the agent lives."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s; trying again", what)
+
+
 def run(config: Config, ready: Callable[[str], None]) -> None:
     """Run an agent with its web server until SIGINT or SIGTERM; `ready` gets the UI's address."""
     asyncio.run(_run(config, ready))
@@ -223,16 +241,24 @@ async def _run(config: Config, ready: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    work = asyncio.create_task(agent.run_forever())
-    server = asyncio.create_task(serve(app, host, port))
-    waiting = asyncio.create_task(stop.wait())
-    ready(f"http://{config.agent.listen}/")
-    done, _ = await asyncio.wait({work, server, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (server, work, waiting):
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(agent.run_forever()),
+        asyncio.create_task(
+            serve(app, host, port, started=lambda *bound: ready(address_of(*bound)))
+        ),
+        asyncio.create_task(stop.wait()),
+    ]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(server, work, waiting, return_exceptions=True)
-    for task in done - {waiting}:
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
         task.result()  # raises what ended it
+
+
+def address_of(host: str, port: int) -> str:
+    """The UI's address as a browser takes it."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def listening(config: Config) -> tuple[str, int, str]:

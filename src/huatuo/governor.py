@@ -4,8 +4,9 @@ Cost = CPU of the agent's process + run time of its BPF programs, both as a shar
 machine's CPU. Programs are measured in short windows of BPF statistics (they cost by themselves),
 less what the statistics add; the entry cost that statistics cannot see is added per hit.
 
-Over budget: the probe with the greatest cost x (100 - priority) is stopped, one per step, until
-the sum fits. Restored when its last known cost fits again, after a pause that doubles each time.
+Over budget twice in a row (the second measurement follows at once, so that one busy second sheds
+nothing): the probe with the greatest cost x (100 - priority) is stopped, one per step, until the
+sum fits. Restored when its last known cost fits again, after a pause that doubles each time.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class Governor:
         self._window = -1
         self._window_began = 0.0
         self._before: dict[str, dict[str, Statistics]] = {}
-        self._cpu_before = (clock(), _own_cpu_seconds())
+        self._cpu_before: tuple[float, float] | None = None
+        self._over = False
 
     @property
     def total_ratio(self) -> float:
@@ -96,6 +98,8 @@ class Governor:
     def begin_window(self) -> None:
         """Switch BPF statistics on and remember where each program stands."""
         statistics_overhead_ns()
+        if self._cpu_before is None:
+            self._cpu_before = (self._clock(), _own_cpu_seconds())  # starting up does not count
         try:
             self._window = statistics_window()
         except OSError as error:
@@ -137,27 +141,40 @@ class Governor:
     def _collect_ratio(self, entry: Entry) -> float:
         return entry.collect_seconds / max(self.period_seconds, 1.0) / self._host.cpus
 
-    def step(self) -> None:
-        """Judge the last measurement and shed or restore at most one probe each."""
+    def step(self) -> float:
+        """Judge the last measurement, shed or restore at most one probe.
+
+        Returns how many seconds the next measurement should wait.
+        """
         self._measure_agent()
-        over_memory = self.memory_bytes > self.memory_budget
+        reason = self._over_budget()
+        if not reason:
+            self._over = False
+            self._restore_one()
+            return self.period_seconds
+        if self._over:
+            self._shed_one(reason)
+        self._over = True
+        return 0.0
+
+    def _over_budget(self) -> str:
         if self.total_ratio > self.cpu_budget:
-            self._shed_one(
+            return (
                 f"cost {self.total_ratio:.3%} of the machine's CPU is over the budget "
                 f"of {self.cpu_budget:.3%}"
             )
-        elif over_memory:
-            self._shed_one(
+        if self.memory_bytes > self.memory_budget:
+            return (
                 f"memory {self.memory_bytes >> 20} MiB is over the budget "
                 f"of {self.memory_budget >> 20} MiB"
             )
-        else:
-            self._restore_one()
+        return ""
 
     def _measure_agent(self) -> None:
+        """CPU over at least half a period, so that one scrape does not pass for a load."""
         now, cpu = self._clock(), _own_cpu_seconds()
-        then, cpu_then = self._cpu_before
-        if now - then >= 0.1:
+        then, cpu_then = self._cpu_before or (now, cpu)
+        if now - then >= self.period_seconds / 2:
             self.agent_ratio = (cpu - cpu_then) / (now - then) / self._host.cpus
             self._cpu_before = (now, cpu)
         status = self._host.read(self._host.proc / "self/statm").split()

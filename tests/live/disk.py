@@ -53,9 +53,7 @@ class Disk:
         requests = {name: fields[at] for name, at in places.items()}
         sectors = {name: fields[at + 2] * 512 for name, at in places.items()}
         ms = {name: fields[at + 3] / 1e3 for name, at in places.items()}
-        return DiskStat(
-            requests | {"flush": fields[15]}, sectors, ms | {"flush": fields[16] / 1e3}
-        )
+        return DiskStat(requests | {"flush": fields[15]}, sectors, ms | {"flush": fields[16] / 1e3})
 
     def queue(self, name: str, value: object) -> None:
         """Set a file below /sys/block/NAME/queue."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 
 from huatuo.model.metric import Metric, edges
 from huatuo.probes.block.latency import Latency
-from tests.live.conftest import cgroup, events, metric, row, running
+from tests.live.conftest import cgroup, emulated, events, metric, row, running
 from tests.live.disk import Disk, loop, null_blk
 from tests.live.stall import stall
 
@@ -47,6 +48,27 @@ def slots(found: Metric, disk: Disk, operation: str) -> list[int]:
     return [int(n) for n in found.values[rows].sum(axis=0)]
 
 
+def check_time(ours: float, kernel: float) -> None:
+    """Our clock is read when a request's bytes are done, the kernel's when it is freed."""
+    if emulated():
+        assert kernel * 0.4 < ours < kernel + 0.002
+    else:
+        assert ours == pytest.approx(kernel, rel=0.03, abs=0.003)
+
+
+def check_stalls(histogram: list[int], stalled: int) -> None:
+    """As many requests in the slot of the stalls and none above; an emulated CPU adds its own."""
+    slot = slot_of(STALL_MS / 1e3)
+    long = sum(histogram[slot:])
+    if emulated():
+        assert stalled <= long <= stalled + 5
+    else:
+        assert histogram[slot] == long == stalled
+
+
+SLACK = 0.5 if emulated() else 0.05  # seconds that 50 requests take without stalls, at most
+
+
 def test_requests_bytes_and_time_are_the_kernels() -> None:
     """Direct reads and writes and flushes: counted exactly as in /sys/block/NAME/stat."""
     with loop() as disk, running(Latency) as probe, disk.direct() as file:
@@ -66,7 +88,7 @@ def test_requests_bytes_and_time_are_the_kernels() -> None:
         # the kernel counts the empty write that carries a flush as a write too
         assert kernel.requests["write"] == 100 + 10
         ours = seconds(probe, QUEUE, disk, "read") + seconds(probe, DEVICE, disk, "read")
-        assert ours == pytest.approx(kernel.seconds["read"], rel=0.03, abs=0.002)
+        check_time(ours, kernel.seconds["read"])
         assert probe.account().lost["unstamped"] == 0
 
 
@@ -74,7 +96,7 @@ def test_merged_requests_count_once() -> None:
     """Buffered writes, merged on their way: as many requests and bytes as the kernel counts."""
     with loop() as disk, running(Latency) as probe:
         before = disk.stat()
-        with open(disk.path, "r+b", buffering=0) as file:
+        with disk.path.open("r+b", buffering=0) as file:
             for _ in range(16):
                 file.write(bytes(1 << 20))
             started = time.monotonic()
@@ -91,61 +113,69 @@ def test_device_time_is_exact() -> None:
     with loop() as disk:
         only = {"milliseconds": STALL_MS, "count": 5, "disk": disk.number}
         with stall("block_rq_complete", **only) as stalls, running(Latency) as probe:
-            with disk.direct() as file:
-                for _ in range(50):
-                    file.read(0, 4096)
-                    time.sleep(0.005)
+            read_often(disk, 50)
             assert len(stalls) == 5
             device = slots(metric(probe, DEVICE), disk, "read")
-            assert device[slot_of(STALL_MS / 1e3)] == 5
-            assert sum(device[slot_of(STALL_MS / 1e3) :]) == 5
+            check_stalls(device, 5)
             assert sum(device) == 50
             spent = seconds(probe, DEVICE, disk, "read")
-            assert stalls.seconds <= spent < stalls.seconds + 0.05
-            assert sum(slots(metric(probe, QUEUE), disk, "read")[slot_of(STALL_MS / 1e3) :]) == 0
+            assert stalls.seconds <= spent < stalls.seconds + SLACK
+            check_stalls(slots(metric(probe, QUEUE), disk, "read"), 0)
 
 
-@pytest.mark.parametrize("stamped_by_kernel", [True, False])
-def test_queue_time_is_exact(stamped_by_kernel: bool) -> None:
-    """Stalls on the way to the device are queue time, whoever stamps the issue."""
+def test_queue_time_is_exact_with_own_stamps() -> None:
+    """Stalls on the way to the device are queue time."""
     with loop() as disk:
-        if not stamped_by_kernel:
-            disk.queue("wbt_lat_usec", 0)
         only = {"milliseconds": STALL_MS, "count": 5, "disk": disk.number}
-        with stall("block_rq_issue", **only) as stalls, running(Latency) as probe:
-            assert any("block_rq_issue" in hook for hook in probe.hooks) != stamped_by_kernel
-            with disk.direct() as file:
-                for _ in range(50):
-                    file.read(0, 4096)
-                    time.sleep(0.005)
+        with stall("block_rq_issue", **only) as stalls, running(Latency, own_stamps=1) as probe:
+            assert any("block_rq_issue" in hook for hook in probe.hooks)
+            read_often(disk, 50)
             assert len(stalls) == 5
             queue = slots(metric(probe, QUEUE), disk, "read")
-            assert queue[slot_of(STALL_MS / 1e3)] == sum(queue[slot_of(STALL_MS / 1e3) :]) == 5
+            check_stalls(queue, 5)
             assert sum(queue) == 50
-            assert sum(slots(metric(probe, DEVICE), disk, "read")[slot_of(STALL_MS / 1e3) :]) == 0
-            assert probe.account().lost["unstamped"] == 0
+            check_stalls(slots(metric(probe, DEVICE), disk, "read"), 0)
+            spent = seconds(probe, QUEUE, disk, "read")
+            assert stalls.seconds <= spent < stalls.seconds + SLACK
 
 
-def test_stamping_starts_when_a_queue_stops_to() -> None:
-    """What was missed until then is in the account as unstamped; nothing is missed after."""
-    with loop() as disk, running(Latency) as probe, disk.direct() as file:
-        need_stamps(probe)
-        disk.queue("wbt_lat_usec", 0)
-        for _ in range(20):
+def test_queue_and_device_add_up_with_the_kernels_stamps() -> None:
+    """The same stalls: queue time before 6.9, device time from then on, in no case both."""
+    with loop() as disk:
+        only = {"milliseconds": STALL_MS, "count": 5, "disk": disk.number}
+        with stall("block_rq_issue", **only) as stalls, running(Latency) as probe:
+            read_often(disk, 50)
+            queue, device = (slots(metric(probe, n), disk, "read") for n in (QUEUE, DEVICE))
+            check_stalls([q + d for q, d in zip(queue, device, strict=True)], 5)
+            slot = slot_of(STALL_MS / 1e3)
+            check_stalls(min(queue, device, key=lambda h: sum(h[slot:])), 0)
+            both = seconds(probe, QUEUE, disk, "read") + seconds(probe, DEVICE, disk, "read")
+            assert stalls.seconds <= both < stalls.seconds + SLACK
+
+
+def read_often(disk: Disk, count: int, gap_seconds: float = 0.005) -> None:
+    with disk.direct() as file:
+        for _ in range(count):
             file.read(0, 4096)
-        assert total(probe, DEVICE, disk, "read") == 0
-        assert probe.account().lost["unstamped"] == 20
-        assert any("block_rq_issue" in hook for hook in probe.hooks), "collecting attached it"
+            time.sleep(gap_seconds)
+
+
+def test_own_stamps_start_when_the_kernel_has_none() -> None:
+    """Collecting sees that requests had no stamp, attaches block_rq_issue and loses none more."""
+    with loop() as disk, running(Latency) as probe, disk.direct() as file:
+        hooks = probe.hooks
+        assert probe.object
+        probe.object.maps["unstamped"].update(bytes(4), (1).to_bytes(8, "little"))
+        file.read(0, 4096)
+        assert total(probe, DEVICE, disk, "read") == 1
+        assert len(probe.hooks) == len(hooks) + 1
+        assert probe.account().lost["unstamped"] >= 1
         for _ in range(30):
             file.read(0, 4096)
-        assert total(probe, DEVICE, disk, "read") == total(probe, QUEUE, disk, "read") == 30
-        assert probe.account().lost["unstamped"] == 20
-        assert total(probe, BYTES, disk, "read") == 50 * 4096
-
-
-def need_stamps(probe: Latency) -> None:
-    if any("block_rq_issue" in hook for hook in probe.hooks):
-        pytest.skip("another disk of this machine has no queue statistics")
+        assert total(probe, DEVICE, disk, "read") == total(probe, QUEUE, disk, "read") == 31
+        assert any(cost.run_count >= 0 for cost in probe.cost().values())
+    with running(Latency) as probe:
+        assert probe.hooks == hooks, "a restart asks anew"
 
 
 def test_slow_requests_are_events() -> None:
@@ -164,14 +194,17 @@ def test_slow_requests_are_events() -> None:
             rows = rows[rows["disk"] == disk.number]
             truth = stalls.rows()
             labels = type(probe).event_schemas()["slow_requests"].field("operation").labels
-            assert len(rows) == len(truth) == 4
-            assert [labels[int(code)] for code in rows["operation"]] == ["read"] * 4
+            assert {labels[int(code)] for code in rows["operation"]} == {"read"}
             assert (rows["size"] == 8192).all()
             assert (rows["sector"] % 128 == 0).all()
+            assert (rows["error"] == 0).all()
+            if emulated():  # which may be slow without a stall
+                assert 4 == len(truth) <= len(rows) <= 10
+                return
+            assert len(rows) == len(truth) == 4
             assert (rows["device"] >= truth["duration"]).all()
             assert (rows["device"] < truth["duration"] + 5_000_000).all()
             assert (rows["queue"] < 5_000_000).all()
-            assert (rows["error"] == 0).all()
 
 
 @contextmanager
@@ -186,16 +219,19 @@ def small_tmpfs(mebibytes: int) -> Iterator[Path]:
 
 
 def test_failed_requests_are_counted_and_events() -> None:
-    """Writes to a loop device whose backing file system is full fail; the reads do not."""
+    """Writes to a loop device whose backing file system is full."""
     with small_tmpfs(1) as folder, loop(16, folder) as disk, running(Latency) as probe:
         with disk.direct() as file:
-            for number in range(3):
-                with pytest.raises(OSError, match="error|space"):
+            refused = 0
+            for number in range(5):
+                try:
                     file.write((4 + number) << 20, 1 << 20)
-            file.read(0, 4096)
+                except OSError:
+                    refused += 1
+        assert refused >= 3
         failed = events(probe, "failed_requests")
         failed = failed[failed["disk"] == disk.number]
-        assert len(failed) >= 3
+        assert len(failed) >= refused
         assert total(probe, ERRORS, disk, "write") >= len(failed)
         assert total(probe, ERRORS, disk, "read") == 0
         labels = type(probe).event_schemas()["failed_requests"].field("error").labels
@@ -211,10 +247,8 @@ def test_requests_belong_to_the_container_that_issued_them() -> None:
                 done = group.run(["dd", *reads, "iflag=direct"])
                 assert done.returncode == 0, done.stdout
             found = metric(probe, DEVICE)
-            counts = {
-                group.id: int(found.values[row(found, container=group.id)].sum())
-                for group in (a, b)
-            }
+            here = {g.id: row(found, container=g.id, device=disk.number) for g in (a, b)}
+            counts = {id: int(found.values[rows].sum()) for id, rows in here.items()}
         assert counts == {a.id: 20, b.id: 30}
 
 
@@ -230,5 +264,22 @@ def test_delay_of_null_blk() -> None:
         assert sum(found) == kernel.requests["read"] == 40
         assert sum(found[: slot_of(0.010)]) == 0, "none can be faster than the timer"
         ours = seconds(probe, QUEUE, disk, "read") + seconds(probe, DEVICE, disk, "read")
-        assert ours == pytest.approx(kernel.seconds["read"], rel=0.03, abs=0.01)
-        assert seconds(probe, DEVICE, disk, "read") == pytest.approx(40 * 0.010, rel=0.25)
+        check_time(ours, kernel.seconds["read"])
+        assert 40 * 0.010 <= seconds(probe, DEVICE, disk, "read") < 40 * 0.010 + SLACK
+
+
+def test_wait_for_a_tag_is_queue_time() -> None:
+    """One request at a time in a device of 10 ms, four readers: each waits for the three others."""
+    delayed = {"irqmode": 2, "completion_nsec": 10_000_000, "hw_queue_depth": 1, "submit_queues": 1}
+    with null_blk(**delayed) as disk:
+        disk.queue("scheduler", "mq-deadline")
+        with running(Latency) as probe:
+            readers = [threading.Thread(target=read_often, args=(disk, 10, 0)) for _ in range(4)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join()
+            assert total(probe, DEVICE, disk, "read") == 40
+            device, queue = (seconds(probe, name, disk, "read") for name in (DEVICE, QUEUE))
+            assert 40 * 0.010 <= device < 40 * 0.010 + SLACK
+            assert 30 * 0.025 < queue < 40 * 0.030 + 4 * SLACK

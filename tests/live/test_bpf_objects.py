@@ -82,8 +82,11 @@ def test_produced_is_delivered_and_suppressed_and_lost(ring_is_full: bool) -> No
 
 
 def test_a_drained_ring_takes_records_again() -> None:
-    tunables = {"only_tgid": os.getpid(), "max_per_second": 100_000_000,
-                "max_per_second_per_container": 100_000_000}
+    tunables = {
+        "only_tgid": os.getpid(),
+        "max_per_second": 100_000_000,
+        "max_per_second_per_container": 100_000_000,
+    }
     seen: list[int] = []
     with BpfObject(INJECT / "flood.bpf.o", tunables) as opened:
         for _ in range(50):

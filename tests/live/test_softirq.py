@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from huatuo.model.metric import edges
@@ -23,10 +24,10 @@ COUNT, MILLISECONDS = 5, 20
 DELAY, RUN = "huatuo_cpu_softirq_delay_seconds", "huatuo_cpu_softirq_run_seconds"
 
 
-def slots(probe: Softirq, name: str, vector: str) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def slots(probe: Softirq, name: str, vector: str) -> npt.NDArray[np.uint64]:
     found = metric(probe, name)
-    (index,) = row(found, vector=vector)
-    return found.values[index].astype(np.uint64)
+    counts: npt.NDArray[np.uint64] = found.values[row(found, vector=vector)].sum(axis=0)
+    return counts
 
 
 def slot_of(seconds: float) -> int:
@@ -127,7 +128,8 @@ def test_runs_are_those_of_proc_softirqs() -> None:
 
 def totals(probe: Softirq, name: str) -> dict[str, int]:
     found = metric(probe, name)
-    return {str(v): int(n) for v, n in zip(found.labels["vector"].values, found.values.sum(axis=1))}
+    counts = found.values.sum(axis=1).tolist()
+    return dict(zip(map(str, found.labels["vector"].values), counts, strict=True))
 
 
 def flood(stop: threading.Event) -> None:

@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["Hog", "nap_storm", "run_delay_ns", "switches"]
+__all__ = ["Hog", "Schedstat", "nap_storm", "schedstat", "switches"]
 
 
 def _hog(cpu: int, seconds: float, join: str, ready: object) -> None:
@@ -15,6 +16,7 @@ def _hog(cpu: int, seconds: float, join: str, ready: object) -> None:
         Path(join, "cgroup.procs").write_text(str(os.getpid()))
     os.sched_setaffinity(0, {cpu})
     ready.wait()  # type: ignore[attr-defined]
+    time.sleep(0.01)  # what runs on is charged to the cgroup it was switched in with
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
@@ -34,9 +36,17 @@ class Hog:
         self._process.join(60)
 
 
-def run_delay_ns(pid: int) -> int:
-    """Time the task waited on a run queue, by the kernel's own account (/proc/PID/schedstat)."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+class Schedstat(NamedTuple):
+    """The kernel's own account of a task: /proc/PID/schedstat."""
+
+    run_ns: int
+    run_delay_ns: int
+
+
+def schedstat(pid: int) -> Schedstat:
+    """Time on CPU and time waited on a run queue so far."""
+    run, delay, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return Schedstat(int(run), int(delay))
 
 
 def switches(pid: int) -> tuple[int, int]:

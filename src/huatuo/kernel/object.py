@@ -5,7 +5,8 @@ the first that loads and attaches is used, the others are not loaded. A role wit
 accompanies the role that has alternatives: it is used when a program of the same form is. That is
 all a probe writes down; what a kernel cannot do is found by trying, and the reason is kept.
 
-Programs in `iter/` sections are not attached: `run_iterator` runs them once.
+Programs in `iter/` sections are not attached: `run_iterator` runs them once. Programs of a role in
+`held` are loaded but attached only by `attach_held`, for what is needed only sometimes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import ctypes as c
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,11 +75,13 @@ class BpfObject:
         path: Path,
         tunables: Mapping[str, int] | None = None,
         map_sizes: Mapping[str, int] | None = None,
+        held: Collection[str] = (),
     ) -> None:
         self.path = path
         self.btf = Btf(path)
         self._tunables = dict(tunables or {})
         self._map_sizes = dict(map_sizes or {})
+        self._held = set(held)
         self._missing: dict[str, str] = {}
         self._missing_maps: dict[str, str] = {}
         self._object = 0
@@ -123,8 +126,21 @@ class BpfObject:
             self._fail_if_last()
             self.load()
 
+    def attach_held(self, role: str) -> None:
+        """Attach the held program of a role now; nothing happens if it is attached already.
+
+        Raises BpfError where the kernel refuses.
+        """
+        program = next(p for p in self.programs if p.role == role and p.used)
+        if not program.link and not self._attach(program):
+            raise BpfError(f"{program.section}: {self._missing[program.name]}")
+
     def _attachable(self) -> list[Program]:
-        return [p for p in self.programs if p.used and not p.section.startswith("iter")]
+        return [
+            p
+            for p in self.programs
+            if p.used and p.role not in self._held and not p.section.startswith("iter")
+        ]
 
     def _attach(self, program: Program) -> bool:
         with messages() as log:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from huatuo.kernel.host import Host
 
-__all__ = ["net", "parse_headed", "parse_keyed", "parse_pairs", "parse_pressure", "read"]
+__all__ = [
+    "net",
+    "parse_headed",
+    "parse_keyed",
+    "parse_netdev",
+    "parse_pairs",
+    "parse_pressure",
+    "parse_sockstat",
+    "read",
+]
 
 _CHUNK = 65536
 
@@ -42,12 +51,19 @@ def parse_pairs(text: str) -> dict[str, int]:
 
 
 def parse_keyed(text: str) -> dict[str, dict[str, int]]:
-    """Lines of `key name=number name=number`: io.stat. Values that are no numbers are left out."""
-    found = {}
-    for line in text.splitlines():
-        key, *words = line.split()
-        pairs = (word.split("=", 1) for word in words)
-        found[key] = {name: int(value) for name, value in pairs if value.isdecimal()}
+    """Lines of `key name=number name=number`: io.stat. Values that are no numbers are left out.
+
+    Of several keys before the numbers the last one counts: some kernels print devices without
+    statistics, and no line end after them.
+    """
+    found: dict[str, dict[str, int]] = {}
+    key = ""
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not equals:
+            key = word
+        elif value.isdecimal():
+            found.setdefault(key, {})[name] = int(value)
     return found
 
 
@@ -72,4 +88,24 @@ def parse_pressure(text: str) -> dict[str, tuple[int, float]]:
         name, *words = line.split()
         values = dict(word.split("=", 1) for word in words)
         found[name] = int(values["total"]), float(values["avg10"]) / 100
+    return found
+
+
+def parse_netdev(text: str) -> dict[str, list[int]]:
+    """net/dev: device → its columns, as the two head lines name them."""
+    found = {}
+    for line in text.splitlines()[2:]:
+        device, _, rest = line.partition(":")
+        found[device.strip()] = [int(word) for word in rest.split()]
+    return found
+
+
+def parse_sockstat(text: str) -> dict[str, dict[str, int]]:
+    """Lines of `TCP: inuse 1 orphan 0`: net/sockstat and net/sockstat6."""
+    found = {}
+    for line in text.splitlines():
+        protocol, _, rest = line.partition(":")
+        words = rest.split()
+        numbers = map(int, words[1::2])
+        found[protocol] = dict(zip(words[::2], numbers, strict=True))
     return found

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from huatuo.kernel.cgroupfs import identity_is_v1
 from huatuo.kernel.features import bpf_unavailable
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject, Statistics
+from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
 from huatuo.model.record import Field, RecordBatch, Schema
@@ -41,6 +42,7 @@ class BpfProbe(Probe):
     """Override `prepare` to fill maps before programs attach, `tables` to join maps for export."""
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
+    held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
@@ -85,13 +87,13 @@ class BpfProbe(Probe):
     def hooks(self) -> list[str]:
         if self.object is None:
             return []
-        return [p.hook for p in self.object.programs if p.used and not p.section.startswith("iter")]
+        return [p.hook for p in self.object.programs if p.link]
 
     def start(self) -> None:
         tunables = dict(self.settings)
         if any(v.name == "cgroup_v1" for v in self.btf().variables(".rodata")):
             tunables["cgroup_v1"] = int(identity_is_v1(self.host))
-        opened = BpfObject(self.object_path(), tunables, self.map_sizes)
+        opened = BpfObject(self.object_path(), tunables, self.map_sizes, self.held)
         try:
             opened.load()
             opened.attach(self.prepare)
@@ -185,8 +187,9 @@ def label_values(
     field: Field, column: npt.NDArray[np.generic]
 ) -> list[str] | npt.NDArray[np.generic]:
     """Enum members become their labels; identities stay numbers until enrichment."""
-    if field.labels:
-        return [field.labels.get(int(value), str(value)) for value in column]
+    labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
+    if labels:
+        return [labels.get(int(value), str(value)) for value in column]
     return column
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from huatuo.errors import HuatuoError
 from huatuo.kernel import procfs
 from huatuo.kernel.cgroupfs import Cgroup, hierarchies
 from huatuo.kernel.host import Host
@@ -108,28 +110,27 @@ class Reader(Probe):
 
     def collect(self) -> Iterator[Metric]:
         table: dict[Family, dict[Key, float]] = {}
-        for part in self.parts():
-            for family, key, value in self._attempt(part):
-                rows = table.get(family)
-                if rows is None:
-                    rows = table[family] = {}
-                rows[key] = value
+        parts: list[Iterator[Reading]] = []
+        with self._counting_errors():
+            parts = list(self.parts())
+        for part in parts:
+            with self._counting_errors():
+                readings = list(part)
+                if not all(0 <= value < _LARGEST for _, _, value in readings):
+                    raise ValueError("a number that is none of the kernel's")
+                for family, key, value in readings:
+                    table.setdefault(family, {})[key] = value
         for family, rows in table.items():
             yield self._metric(family, rows)
 
-    def _attempt(self, part: Iterator[Reading]) -> list[Reading]:
+    @contextmanager
+    def _counting_errors(self) -> Iterator[None]:
         try:
-            readings = list(part)
-            for reading in readings:
-                if not 0 <= reading[2] < _LARGEST:
-                    raise ValueError(f"{reading[0].name} = {reading[2]}")
+            yield
         except OSError as error:
             self.collect_errors += error.errno not in _GONE
-            return []
-        except (ValueError, LookupError, ArithmeticError):
+        except (ValueError, LookupError, ArithmeticError, HuatuoError):
             self.collect_errors += 1
-            return []
-        return readings
 
     def _metric(self, family: Family, rows: Mapping[Key, float]) -> Metric:
         columns = zip(*rows, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from huatuo.errors import HuatuoError, KernelLacks
@@ -120,20 +121,28 @@ class ProbeSet:
     def drain(self) -> Iterator[tuple[type[Probe], RecordBatch]]:
         """New records of all probes."""
         for entry, probe in list(self.running()):
-            for batch in probe.drain():
-                yield entry.cls, batch
+            with self._skipping(entry, "drained"):
+                for batch in probe.drain():
+                    yield entry.cls, batch
 
     def collect(self) -> list[Metric]:
-        """All families now. A probe that fails is skipped, counted, and logged once per reason."""
+        """All families now; a probe that fails is skipped and counted."""
         found: list[Metric] = []
         for entry, probe in list(self.running()):
             began = time.thread_time()
-            try:
+            with self._skipping(entry, "collected"):
                 found.extend(probe.collect())
-            except (HuatuoError, OSError, ValueError, IndexError, KeyError) as error:
-                entry.collect_errors += 1
-                if str(error) != entry.last_error:
-                    entry.last_error = str(error)
-                    log.warning("%s: one sample is skipped: %s", entry.name, error)
             entry.collect_seconds = time.thread_time() - began
         return found
+
+    @contextmanager
+    def _skipping(self, entry: Entry, act: str) -> Iterator[None]:
+        """One probe's fault, even a bug of ours, stops neither the others nor the agent."""
+        try:
+            yield
+        except Exception as error:
+            entry.collect_errors += 1
+            if str(error) != entry.last_error:  # once per reason
+                entry.last_error = str(error)
+                known = isinstance(error, HuatuoError | OSError)
+                log.warning("%s: cannot be %s: %s", entry.name, act, error, exc_info=not known)

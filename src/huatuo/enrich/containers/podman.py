@@ -1,0 +1,139 @@
+"""Podman and CRI-O: both keep their containers in containers/storage.
+
+Cgroups: libpod-<id>.scope (with an inner cgroup `container`), libpod_parent/libpod-<id>,
+crio-<id>.scope, crio-<id>. The monitors beside them (…-conmon-<id>) are no containers.
+State: <storage>/overlay-containers/containers.json, and volatile-containers.json on tmpfs for
+those that vanish with a reboot; rootless storage is in the user's home.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from huatuo.enrich.containers.base import Details, Mark, kubernetes_details, load
+from huatuo.kernel.host import Host
+
+__all__ = ["Podman"]
+
+_NAME = re.compile(r"(?:.*:)?(libpod|crio)[-:]([0-9a-f]{64})(?:\.scope)?")
+_RUNTIMES = {"libpod": "podman", "crio": "cri-o"}
+_USER = re.compile(r"/user-([0-9]+)\.slice/")
+_DRIVERS = ("overlay", "vfs", "btrfs")
+_KUBERNETES = {
+    "name": "io.kubernetes.container.name",
+    "type": "io.kubernetes.cri-o.ContainerType",
+    "image": "io.kubernetes.cri-o.ImageName",
+    "pod": "io.kubernetes.pod.name",
+    "namespace": "io.kubernetes.pod.namespace",
+}
+
+
+class _Stored(msgspec.Struct):
+    id: str
+    names: list[str] | None = None
+    metadata: str = ""  # JSON in JSON
+    created: str = ""
+
+
+class _Metadata(msgspec.Struct, rename="kebab"):
+    image_name: str = ""
+    name: str = ""
+
+
+class _Spec(msgspec.Struct):
+    annotations: dict[str, str] | None = None
+
+
+class Podman:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._files: dict[Path, tuple[int, dict[str, _Stored]]] = {}
+
+    @cached_property
+    def _roots(self) -> list[Path]:
+        """Root's storage: as configured, else the default."""
+        try:
+            text = self._host.read(self._host.root / "etc/containers/storage.conf")
+            configured = str(tomllib.loads(text)["storage"]["graphroot"])
+        except (OSError, ValueError, LookupError, TypeError):
+            configured = "/var/lib/containers/storage"
+        return [self._host.root / configured.lstrip("/")]
+
+    def recognise(self, name: str, parent: str) -> Mark | None:
+        found = _NAME.fullmatch(name)
+        if found:
+            return Mark(f"{parent}/{name}", found[2], _RUNTIMES[found[1]])
+        return None
+
+    def declared(self) -> Mapping[str, Mark]:
+        return {}
+
+    def describe(self, mark: Mark) -> Details | None:
+        if mark.runtime not in ("podman", "cri-o", ""):
+            return None
+        for storage in self._storages(mark.path):
+            for name in ("containers.json", "volatile-containers.json"):
+                stored = self._containers(storage / name).get(mark.id)
+                if stored is not None:
+                    return self._details(mark, storage, stored)
+        return None
+
+    def _storages(self, path: str) -> Iterator[Path]:
+        """Directories that may hold the container of a cgroup: the user's own, then root's."""
+        roots = [*self._roots, self._host.run / "containers/storage"]
+        if user := _USER.search(path):
+            home = self._home(int(user[1]))
+            if home:
+                roots.insert(0, self._host.root / home / ".local/share/containers/storage")
+            roots.insert(0, self._host.run / "user" / user[1] / "containers")
+        for root in roots:
+            for driver in _DRIVERS:
+                yield root / f"{driver}-containers"
+
+    def _home(self, uid: int) -> str:
+        try:
+            users = self._host.read(self._host.root / "etc/passwd").splitlines()
+        except OSError:
+            return ""
+        for user in users:
+            parts = user.split(":")
+            if len(parts) > 5 and parts[2] == str(uid):
+                return parts[5].lstrip("/")
+        return ""
+
+    def _containers(self, path: Path) -> dict[str, _Stored]:
+        """The file's containers by id; read again when it has changed."""
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:
+            self._files.pop(path, None)
+            return {}
+        known = self._files.get(path)
+        if known is None or known[0] != changed:
+            stored = load(self._host, path, list[_Stored]) or []
+            known = self._files[path] = (changed, {entry.id: entry for entry in stored})
+        return known[1]
+
+    def _details(self, mark: Mark, storage: Path, stored: _Stored) -> Details:
+        try:
+            metadata = msgspec.json.decode(stored.metadata or "{}", type=_Metadata)
+        except msgspec.MsgspecError:
+            metadata = _Metadata()
+        spec = load(self._host, storage / mark.id / "userdata/config.json", _Spec)
+        annotations = (spec.annotations if spec else None) or {}
+        pod = kubernetes_details(lambda key: annotations.get(key, ""), _KUBERNETES)
+        name = stored.names[0] if stored.names else metadata.name
+        return Details(
+            name=pod.name or name,
+            image=pod.image or metadata.image_name,
+            runtime=mark.runtime or "podman",
+            pod=pod.pod,
+            namespace=pod.namespace,
+            started=stored.created,
+        )

@@ -1,0 +1,261 @@
+"""From what the kernel wrote to what people read: names instead of numbers, UTC, symbols, owners.
+
+`Enricher.metrics` works on columns; `Enricher.events` is where rows become objects, each column
+converted once by the meaning of its field, each distinct identity resolved once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.families import Families
+from huatuo.enrich.joined import CGROUPS, full_name
+from huatuo.enrich.names import DeviceNames
+from huatuo.enrich.symbols.kernel import KernelSymbols
+from huatuo.kernel.host import Host
+from huatuo.kernel.vmlinux import kernel_enum
+from huatuo.model.event import Container, Event, Process
+from huatuo.model.metric import Metric
+from huatuo.model.record import Field, RecordBatch, Schema
+from huatuo.model.units import show_bytes, show_duration
+from huatuo.probes.base import Probe
+
+__all__ = ["Enricher"]
+
+log = logging.getLogger(__name__)
+
+_MALFORMED = (ValueError, LookupError, TypeError)  # what decoding of captured bytes may raise
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "duration_ns_t": lambda ns: show_duration(ns / 1e9),
+    "bytes_t": show_bytes,
+}
+
+
+class Enricher:
+    """One per agent: it remembers counters, so that they never go backwards."""
+
+    def __init__(self, host: Host, inventory: Inventory | None = None) -> None:
+        self._host = host
+        self._inventory = inventory or Inventory(host)
+        self._devices = DeviceNames(host, self._inventory.process_in_netns)
+        self._families = Families(self._inventory, self._devices)
+        self.symbols = KernelSymbols(host)
+
+    def metrics(self, metrics: Iterable[Metric]) -> list[Metric]:
+        """The same families with names for labels, one row per distinct set of labels."""
+        return self._families.joined(metrics, self._host.now_ns())
+
+    def events(self, batch: RecordBatch, probe: type[Probe]) -> list[Event]:
+        """One event per record, in ring order."""
+        if not len(batch):
+            return []
+        subject = _subject(batch.schema, probe.subjects.get(batch.ring, "cgroup"))
+        columns = self._columns(batch, subject)
+        owners = self._owners(batch, subject)
+        times = _times(batch, self._host)
+        stacks = self._stacks(batch)
+        processes = _processes(batch, subject)
+        title = _Titles(batch.schema, probe, batch.ring)
+        names = list(columns)
+        found = []
+        for at, row in enumerate(zip(*columns.values(), strict=True)):
+            fields = dict(zip(names, row, strict=True))
+            owner = owners[at]
+            sentence = title.of(fields, owner)
+            found.append(
+                Event(
+                    time=times[at],
+                    probe=batch.probe,
+                    kind=batch.ring,
+                    title=sentence,
+                    container=owner,
+                    process=processes[at],
+                    fields=fields,
+                    stack=stacks[at],
+                )
+            )
+        return found
+
+    def _columns(self, batch: RecordBatch, subject: str) -> dict[str, list[Any]]:
+        """JSON name → one value per record, of all fields that have no place of their own."""
+        columns: dict[str, list[Any]] = {}
+        netns = next((f.name for f in batch.schema if f.meaning.name == "netns_t"), "")
+        for field in batch.schema:
+            meaning = field.meaning.name
+            column = batch.rows[field.name]
+            if field.name in (subject, _time_field(batch.schema)) or meaning == "kstack_t":
+                continue
+            if meaning == "ifindex_t":
+                numbers, names = _interface_names(field.name)
+                columns[numbers] = column.tolist()
+                spaces = batch.rows[netns] if netns else np.zeros(len(batch), np.uint32)
+                pairs = zip(column.tolist(), spaces.tolist(), strict=True)
+                columns[names] = [self._devices.interface(*pair) for pair in pairs]
+            else:
+                columns[field.json_name] = self._column(field, column)
+        return columns or {"": [None] * len(batch)}
+
+    def _column(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
+        meaning = field.meaning.name
+        if field.labels or field.kernel_enum:
+            labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
+            return _mapped(column, lambda value: labels.get(value, str(value)))
+        if meaning in CGROUPS:
+            owners = self._resolved(column, meaning == "blkcg_id_t")
+            return [full_name(owner) if owner else "" for owner in owners]
+        if meaning == "disk_t":
+            return _mapped(column, self._devices.disk)
+        if meaning == "kaddr_t":
+            return _mapped(column, self.symbols.name)
+        if meaning == "ktime_ns_t":
+            return _rfc3339(column, self._host)
+        return _plain(column)
+
+    def _resolved(self, column: npt.NDArray[Any], block: bool) -> list[Container | None]:
+        """Owners; None for id 0, which means that the kernel side knows none."""
+        unique, codes = np.unique(column, return_inverse=True)
+        found: list[Container | None] = list(self._inventory.owners(unique.tolist(), block=block))
+        if len(unique) and unique[0] == 0:
+            found[0] = None
+        return [found[code] for code in codes.tolist()]
+
+    def _owners(self, batch: RecordBatch, subject: str) -> list[Container | None]:
+        """Whom each record is about: the owner of its cgroup, else of its network namespace."""
+        found: list[Container | None] = [None] * len(batch)
+        if subject:
+            block = batch.schema.field(subject).meaning.name == "blkcg_id_t"
+            found = self._resolved(batch.rows[subject], block)
+        netns = next((f.name for f in batch.schema if f.meaning.name == "netns_t"), "")
+        if netns and None in found:
+            spaces = batch.rows[netns].tolist()
+            for at, owner in enumerate(found):
+                if owner is None and spaces[at]:
+                    found[at] = self._inventory.owner_of_netns(spaces[at])
+        return found
+
+    def _stacks(self, batch: RecordBatch) -> list[list[str]]:
+        for field in batch.schema:
+            if field.meaning.name == "kstack_t":
+                return [self.symbols.stack(frames) for frames in batch.rows[field.name].tolist()]
+        return [[] for _ in range(len(batch))]
+
+
+class _Titles:
+    """Completes a record's fields and says it in one sentence."""
+
+    def __init__(self, schema: Schema, probe: type[Probe], ring: str) -> None:
+        self._template = probe.titles.get(ring, "")
+        self._describe: Callable[[dict[str, Any]], object] | None = getattr(probe, "describe", None)
+        self._fallback = f"{probe.name} {ring}"
+        self._shown = [(f, _SHOWN[f.meaning.name]) for f in schema if f.meaning.name in _SHOWN]
+
+    def of(self, fields: dict[str, Any], owner: Container | None) -> str:
+        """Lets the probe decode `fields` in place; amounts are written with their unit."""
+        sentence = self._described(fields)
+        if not sentence and self._template:
+            values = _Lenient(fields, container=full_name(owner) if owner else "host")
+            for field, shown in self._shown:
+                amount = fields.get(field.json_name)
+                if isinstance(amount, int):
+                    values[field.name] = values[field.json_name] = shown(amount)
+            try:
+                sentence = self._template.format_map(values)
+            except _MALFORMED:
+                sentence = self._template
+        for name, value in fields.items():
+            if isinstance(value, bytes):
+                fields[name] = value.hex()
+        fields.pop("", None)
+        return sentence or self._fallback
+
+    def _described(self, fields: dict[str, Any]) -> str:
+        """What the probe's own describe() gives: more fields, or the title itself."""
+        if self._describe is None:
+            return ""
+        try:
+            described = self._describe(fields)
+        except _MALFORMED as error:
+            log.debug("%s: a record cannot be decoded: %s", self._fallback, error)
+            return ""
+        if isinstance(described, Mapping):
+            fields.update(described)
+        return described if isinstance(described, str) else ""
+
+
+class _Lenient(dict[str, Any]):
+    """A missing name shows as itself."""
+
+    def __missing__(self, key: str) -> str:
+        return "{" + key + "}"
+
+
+def _subject(schema: Schema, preferred: str) -> str:
+    """The field that says whom a record is about, "" if it has none."""
+    cgroups = [field.name for field in schema if field.meaning.name in CGROUPS]
+    if preferred in cgroups:
+        return preferred
+    return cgroups[0] if len(cgroups) == 1 else ""
+
+
+def _time_field(schema: Schema) -> str:
+    return next((field.name for field in schema if field.meaning.name == "ktime_ns_t"), "")
+
+
+def _times(batch: RecordBatch, host: Host) -> list[str]:
+    """When each record happened; now, if its struct has no time."""
+    name = _time_field(batch.schema)
+    column = batch.rows[name] if name else np.full(len(batch), host.now_ns(), np.uint64)
+    return _rfc3339(column, host)
+
+
+def _rfc3339(column: npt.NDArray[Any], host: Host) -> list[str]:
+    utc = column.astype(np.int64) + host.utc_offset_ns()
+    return [f"{time}Z" for time in np.datetime_as_string(utc.view("M8[ns]")).tolist()]
+
+
+def _processes(batch: RecordBatch, subject: str) -> list[Process | None]:
+    """From tgid, tid and comm, with the subject's prefix: victim_cgroup has victim_tgid."""
+    names = {field.name for field in batch.schema}
+    prefix = subject.rpartition("_")[0] + "_" if "_" in subject else ""
+    if f"{prefix}tgid" not in names:
+        prefix = ""
+    if f"{prefix}tgid" not in names:
+        return [None] * len(batch)
+    nothing = [0] * len(batch)
+
+    def column(name: str) -> list[Any]:
+        return _plain(batch.rows[prefix + name]) if prefix + name in names else nothing
+
+    rows = zip(column("tgid"), column("comm"), column("tid"), strict=True)
+    return [Process(pid, comm or "", tid) if pid or comm else None for pid, comm, tid in rows]
+
+
+def _interface_names(name: str) -> tuple[str, str]:
+    """JSON names of an interface's number and name: ifindex and interface, dev_index and dev."""
+    if name == "ifindex" or name.endswith("_ifindex"):
+        return name, name.removesuffix("ifindex") + "interface"
+    return f"{name}_index", name
+
+
+def _mapped(column: npt.NDArray[Any], translate: Callable[[int], str]) -> list[str]:
+    unique, codes = np.unique(column, return_inverse=True)
+    names = [translate(value) for value in unique.tolist()]
+    return [names[code] for code in codes.tolist()]
+
+
+def _plain(column: npt.NDArray[Any]) -> list[Any]:
+    """Python ints, lists of them, texts, or bytes of a byte array."""
+    if column.dtype.kind == "S":
+        return [text.split(b"\0", 1)[0].decode(errors="replace") for text in column.tolist()]
+    if column.dtype.names:
+        inner = {name: _plain(column[name]) for name in column.dtype.names}
+        return [dict(zip(inner, row, strict=True)) for row in zip(*inner.values(), strict=True)]
+    if column.dtype == np.uint8 and column.ndim == 2:
+        return [row.tobytes() for row in column]
+    return list(column.tolist())

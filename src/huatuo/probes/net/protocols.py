@@ -1,0 +1,188 @@
+"""Counters of the Internet protocols, from /proc/net/snmp, netstat and snmp6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from huatuo.kernel.procfs import parse_headed, parse_pairs
+from huatuo.probes.reader import Family, Key, Reader, Reading, counter, gauge
+
+__all__ = ["Protocols"]
+
+_V4, _V6 = "ipv4", "ipv6"
+_RECEIVE, _TRANSMIT = "receive", "transmit"
+
+_IP_PACKETS = counter("ip_packets", "IP packets received and sent", "family", "direction")
+_IP_BYTES = counter("ip_bytes", "bytes in IP packets", "family", "direction")
+_IP_CAST_BYTES = counter(
+    "ip_group_bytes", "bytes in multicast and broadcast packets", "family", "direction", "cast"
+)
+_IP_FORWARDED = counter("ip_forwarded_packets", "IP packets forwarded", "family")
+_IP_DISCARDED = counter(
+    "ip_discarded_packets", "IP packets dropped for want of memory", "family", "direction"
+)
+_IP_NO_ROUTE = counter("ip_unroutable_packets", "IP packets sent without a route", "family")
+_IP_REASSEMBLY = counter("ip_failed_reassemblies", "packets with lost fragments", "family")
+_ICMP = counter("icmp_messages", "ICMP messages received and sent", "family", "direction")
+_UDP = counter("udp_datagrams", "UDP datagrams received and sent", "family", "direction")
+_UDP_NO_PORT = counter("udp_closed_port", "UDP datagrams to a port that is not open", "family")
+_UDP_ERRORS = counter("udp_receive_errors", "UDP datagrams that could not be received", "family")
+_UDP_BUFFER = counter(
+    "udp_buffer_errors", "UDP datagrams dropped for a full socket buffer", "family", "direction"
+)
+_TCP_OPENED = counter(
+    "tcp_opened_connections", "TCP connections begun (active) and accepted (passive)", "side"
+)
+_TCP_SEGMENTS = counter("tcp_segments", "TCP segments received and sent", "direction")
+_TCP_LISTEN = counter(
+    "tcp_listen_drops", "connections dropped at a listening socket, for any reason"
+)
+_TCP_ABORTS = counter("tcp_aborts", "connections ended by this host with a reset", "reason")
+
+_Named = Mapping[str, tuple[Family, Key]]
+
+
+def _both(name: str, family: Family, *key: str) -> _Named:
+    """The same counter of IPv4 and IPv6: Ip.InReceives and Ip6.InReceives."""
+    group, _, rest = name.partition(".")
+    return {
+        f"{group}.{rest}": (family, (_V4, *key)),
+        f"{group}6.{rest}": (family, (_V6, *key)),
+    }
+
+
+def _one(name: str, family: str, help: str) -> _Named:
+    return {name: (counter(family, help), ())}
+
+
+_NAMED: _Named = dict(
+    chain.from_iterable(
+        table.items()
+        for table in (
+            _both("Ip.InReceives", _IP_PACKETS, _RECEIVE),
+            _both("Ip.OutRequests", _IP_PACKETS, _TRANSMIT),
+            _both("Ip.InDiscards", _IP_DISCARDED, _RECEIVE),
+            _both("Ip.OutDiscards", _IP_DISCARDED, _TRANSMIT),
+            _both("Ip.OutNoRoutes", _IP_NO_ROUTE),
+            _both("Ip.ReasmFails", _IP_REASSEMBLY),
+            _both("Icmp.InMsgs", _ICMP, _RECEIVE),
+            _both("Icmp.OutMsgs", _ICMP, _TRANSMIT),
+            _both("Udp.InDatagrams", _UDP, _RECEIVE),
+            _both("Udp.OutDatagrams", _UDP, _TRANSMIT),
+            _both("Udp.NoPorts", _UDP_NO_PORT),
+            _both("Udp.InErrors", _UDP_ERRORS),
+            _both("Udp.RcvbufErrors", _UDP_BUFFER, _RECEIVE),
+            _both("Udp.SndbufErrors", _UDP_BUFFER, _TRANSMIT),
+            _one("Tcp.AttemptFails", "tcp_failed_connections", "TCP connections that never opened"),
+            _one(
+                "Tcp.EstabResets", "tcp_reset_connections", "open TCP connections that were reset"
+            ),
+            _one("Tcp.RetransSegs", "tcp_retransmitted_segments", "TCP segments sent again"),
+            _one("Tcp.InErrs", "tcp_receive_errors", "TCP segments with errors"),
+            _one("Tcp.OutRsts", "tcp_sent_resets", "TCP resets sent"),
+            _one("TcpExt.TCPTimeouts", "tcp_timeouts", "TCP retransmission timeouts"),
+            _one("TcpExt.TCPSynRetrans", "tcp_syn_retransmits", "TCP SYN and SYN-ACK sent again"),
+            _one("TcpExt.TCPFastRetrans", "tcp_fast_retransmits", "TCP fast retransmits"),
+            _one(
+                "TcpExt.ListenOverflows",
+                "tcp_listen_overflows",
+                "connections dropped because the accept queue was full",
+            ),
+            _one(
+                "TcpExt.TCPBacklogDrop",
+                "tcp_backlog_drops",
+                "TCP segments dropped because the socket was busy and its backlog full",
+            ),
+            _one(
+                "TcpExt.TCPRcvQDrop",
+                "tcp_receive_queue_drops",
+                "TCP segments dropped because the socket's receive queue was full",
+            ),
+            _one(
+                "TcpExt.TCPMemoryPressures",
+                "tcp_memory_pressures",
+                "times that TCP came into memory pressure",
+            ),
+        )
+    )
+) | {
+    "Ip.ForwDatagrams": (_IP_FORWARDED, (_V4,)),
+    "Ip6.OutForwDatagrams": (_IP_FORWARDED, (_V6,)),
+    "Tcp.CurrEstab": (gauge("tcp_established", "TCP connections that are open"), ()),
+    "MPTcpExt.MPCurrEstab": (gauge("mptcp_established", "MPTCP connections that are open"), ()),
+    "Tcp.ActiveOpens": (_TCP_OPENED, ("active",)),
+    "Tcp.PassiveOpens": (_TCP_OPENED, ("passive",)),
+    "Tcp.InSegs": (_TCP_SEGMENTS, (_RECEIVE,)),
+    "Tcp.OutSegs": (_TCP_SEGMENTS, (_TRANSMIT,)),
+    "TcpExt.ListenDrops": (_TCP_LISTEN, ()),
+    **{
+        f"TcpExt.TCPAbortOn{reason}": (_TCP_ABORTS, (reason.lower(),))
+        for reason in ("Data", "Close", "Memory", "Timeout", "Linger")
+    },
+    "TcpExt.TCPAbortFailed": (_TCP_ABORTS, ("failed",)),
+    **{
+        f"{group}.{way}{cast}Octets": (
+            (_IP_CAST_BYTES, (family, direction, label))
+            if label
+            else (_IP_BYTES, (family, direction))
+        )
+        for group, family in (("IpExt", _V4), ("Ip6", _V6))
+        for way, direction in (("In", _RECEIVE), ("Out", _TRANSMIT))
+        for cast, label in (("", ""), ("Mcast", "multicast"), ("Bcast", "broadcast"))
+    },
+}
+_PRESSURE = "TcpExt.TCPMemoryPressuresChrono"
+_PRESSURE_SECONDS = counter("tcp_memory_pressure_seconds", "time that TCP was in memory pressure")
+_CONSTANTS = {
+    "Ip.Forwarding",
+    "Ip.DefaultTTL",
+    "Tcp.RtoAlgorithm",
+    "Tcp.RtoMin",
+    "Tcp.RtoMax",
+    "Tcp.MaxConn",
+}
+_EVENTS = counter(
+    "events", "further events that happened since boot, named as in the file", "protocol", "event"
+)
+_GROUPS_V6 = ("Icmp6", "UdpLite6", "Udp6", "Ip6")
+
+
+class Protocols(Reader):
+    """What IP, ICMP, UDP and TCP counted: traffic, retransmissions, drops, resets, aborts.
+
+    Retransmissions against segments sent is the loss that TCP sees; listen overflows mean a
+    program that accepts too slowly. Everything else in the files is in events_total.
+    Reads: /proc/net/snmp, netstat, snmp6 of the host's namespace (net/ipv4/proc.c,
+    net/ipv6/proc.c).
+    Cost: three reads, for which the kernel sums its per-CPU counts. Further events that never
+    happened since boot have no series.
+    """
+
+    priority = 70
+    files = ("proc/net/snmp", "proc/net/netstat", "proc/net/snmp6")
+
+    def parts(self) -> Iterator[Iterator[Reading]]:
+        yield self._headed(self.paths["proc/net/snmp"])
+        yield self._headed(self.paths["proc/net/netstat"])
+        yield self._ipv6(self.paths["proc/net/snmp6"])
+
+    def _headed(self, path: str) -> Iterator[Reading]:
+        for protocol, counts in parse_headed(self.text(path)).items():
+            yield from _counts(protocol, counts)
+
+    def _ipv6(self, path: str) -> Iterator[Reading]:
+        for name, count in parse_pairs(self.text(path)).items():
+            protocol = next((group for group in _GROUPS_V6 if name.startswith(group)), "")
+            yield from _counts(protocol, {name.removeprefix(protocol): count})
+
+
+def _counts(protocol: str, counts: Mapping[str, int]) -> Iterator[Reading]:
+    for event, count in counts.items():
+        name = f"{protocol}.{event}"
+        if named := _NAMED.get(name):
+            yield *named, count
+        elif name == _PRESSURE:
+            yield _PRESSURE_SECONDS, (), count / 1e3
+        elif count and name not in _CONSTANTS:
+            yield _EVENTS, (protocol, event), count

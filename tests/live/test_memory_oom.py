@@ -1,0 +1,187 @@
+"""memory.oom against kills provoked by cgroup limits and against the kernel's own count of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from huatuo.kernel.cgroupfs import identity_is_v1
+from huatuo.probes.memory.oom import Oom
+from tests.live.conftest import HOST, Group, cgroup, events, metric, need, row, running
+
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
+
+MIB = 1 << 20
+LIMIT = 64 * MIB
+RING, KILLS = "oom_kills", "huatuo_memory_oom_kills_total"
+TAKE = "import sys, time; hold = bytearray(int(sys.argv[1])); print(1, flush=True); time.sleep(60)"
+TAKE_SLOWLY = """
+import sys, time
+hold = [bytearray(1 << 20) for _ in range(int(sys.argv[1]) >> 20)]
+time.sleep(60)
+"""
+
+
+def taking(size: int, program: str = TAKE) -> list[str]:
+    return [sys.executable, "-c", program, str(size)]
+
+
+def limit(group: Group, size: int) -> None:
+    """Memory and, where it is limited apart, memory and swap together."""
+    if identity_is_v1(HOST):
+        group.write("memory.limit_in_bytes", size)
+        together = group.directory / "memory.memsw.limit_in_bytes"
+        if together.exists():
+            together.write_text(str(size))
+        return
+    group.write("memory.max", size)
+    swap = group.directory / "memory.swap.max"
+    if swap.exists():
+        swap.write_text("0")
+
+
+def kernels_count(group: Group) -> int:
+    """Kills in the cgroup by the kernel's own account."""
+    for name in ("memory.events", "memory.oom_control"):
+        path = group.directory / name
+        if path.exists():
+            pairs = dict(line.split() for line in path.read_text().splitlines())
+            need("oom_kill" in pairs, f"{name} of this kernel does not count kills")
+            return int(pairs["oom_kill"])
+    raise FileNotFoundError(group.directory)
+
+
+def kills_in(probe: Oom, group: Group) -> npt.NDArray[np.void]:
+    found = events(probe, RING, 0.5)
+    return found[found["victim_cgroup"] == group.id]
+
+
+@contextmanager
+def child(parent: Group, name: str) -> Iterator[Group]:
+    control = parent.directory / "cgroup.subtree_control"
+    if control.exists():
+        control.write_text("+memory")
+    directory = parent.directory / name
+    directory.mkdir()
+    try:
+        yield Group(directory)
+    finally:
+        for _ in range(100):
+            try:
+                directory.rmdir()
+                break
+            except OSError:
+                time.sleep(0.05)
+
+
+def test_one_kill_is_one_event_about_the_right_process() -> None:
+    with cgroup("oom") as group, running(Oom) as probe:
+        limit(group, LIMIT)
+        with group.start(taking(2 * LIMIT)) as process:
+            process.communicate(timeout=60)
+        assert process.returncode == -9
+        found = kills_in(probe, group)
+        assert len(found) == 1
+        kill = found[0]
+        assert kill["victim_tgid"] == kill["trigger_tgid"] == process.pid
+        assert kill["victim_comm"].decode() == Path(sys.executable).name[:15]
+        assert kill["trigger_cgroup"] == kill["domain_cgroup"] == group.id
+        assert kill["scope"] == 3
+        assert kill["domain_limit"] == LIMIT
+        assert LIMIT - MIB <= kill["domain_usage"] <= LIMIT
+        assert LIMIT // 2 < kill["victim_anon"] <= LIMIT
+        assert kill["victim_virtual"] > 2 * LIMIT
+        kills = metric(probe, KILLS)
+        assert kills.values[row(kills, container=group.id, scope="memcg")].sum() == 1
+        assert kernels_count(group) == 1
+        assert b"oom_kill 1" in kill["victim_memory_events"]
+        assert kill["domain_memory_stat"].splitlines()[0]
+
+
+def test_three_kills_are_three() -> None:
+    with cgroup("oom3") as group, running(Oom) as probe:
+        limit(group, LIMIT)
+        pids = []
+        for _ in range(3):
+            with group.start(taking(2 * LIMIT)) as process:
+                process.communicate(timeout=60)
+                pids.append(process.pid)
+        assert kills_in(probe, group)["victim_tgid"].tolist() == pids
+        kills = metric(probe, KILLS)
+        assert kills.values[row(kills, container=group.id)].sum() == kernels_count(group) == 3
+
+
+def test_victim_trigger_and_limit_may_be_three_cgroups() -> None:
+    """The larger of two siblings dies because the other one allocates beyond their parent's."""
+    with (
+        cgroup("oomp") as parent,
+        child(parent, "large") as large,
+        child(parent, "small") as small,
+        running(Oom) as probe,
+    ):
+        limit(parent, LIMIT)
+        with large.start(taking(LIMIT * 5 // 8)) as victim:
+            assert victim.stdout
+            assert victim.stdout.readline() == "1\n"
+            with small.start(taking(LIMIT * 4 // 8, TAKE_SLOWLY)) as trigger:
+                try:
+                    assert victim.wait(60) == -9
+                    (kill,) = kills_in(probe, large)
+                finally:
+                    trigger.kill()
+        assert (kill["victim_tgid"], kill["trigger_tgid"]) == (victim.pid, trigger.pid)
+        assert kill["trigger_cgroup"] == small.id
+        assert kill["domain_cgroup"] == parent.id
+        assert kill["domain_limit"] == LIMIT
+
+
+def test_an_ordinary_kill_is_none() -> None:
+    with cgroup("oomno") as group, running(Oom) as probe:
+        limit(group, LIMIT)
+        with group.start(taking(LIMIT // 4)) as process:
+            assert process.stdout
+            process.stdout.readline()
+            process.kill()
+        assert len(kills_in(probe, group)) == 0
+        assert kernels_count(group) == 0
+
+
+def test_title_names_victim_and_limit() -> None:
+    from huatuo.enrich.enricher import Enricher
+
+    with cgroup("oomt") as group, running(Oom) as probe:
+        limit(group, LIMIT)
+        with group.start(taking(2 * LIMIT)) as process:
+            process.communicate(timeout=60)
+        enricher = Enricher(HOST)
+        time.sleep(0.2)
+        found = [e for batch in probe.drain() for e in enricher.events(batch, Oom)]
+        (event,) = [e for e in found if e.process and e.process.pid == process.pid]
+        assert "its memory limit of 64 MiB was reached" in event.title
+        assert event.fields["victim_memory_after_kill"]["events"]["oom_kill"] == 1
+        assert event.fields["scope"] == "memcg"
+        assert any("oom_kill_process" in frame for frame in event.stack)
+
+
+def test_host_out_of_memory() -> None:
+    """The whole machine's memory is taken, so it must be one that nobody needs."""
+    need(
+        os.environ.get("HUATUO_DISPOSABLE_HOST"),
+        "takes all memory: HUATUO_DISPOSABLE_HOST=1 allows it, in a VM",
+    )
+    total = HOST.read_pairs(HOST.proc / "meminfo")["MemTotal"] * 1024
+    with running(Oom) as probe:
+        program = f"import ctypes\n{TAKE}"
+        process = subprocess.Popen(taking(2 * total, program))
+        assert process.wait(120) == -9
+        (kill,) = [k for k in events(probe, RING, 0.5) if k["victim_tgid"] == process.pid]
+        assert (kill["scope"], kill["domain_cgroup"], kill["domain_limit"]) == (0, 0, 0)

@@ -1,0 +1,29 @@
+"""net.cgroup on a tree of files with known numbers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from huatuo.probes.net.cgroup import NetCgroup
+from tests.probes.tree import APP, mangled, reader, samples, survives
+
+
+def test_sockets_and_tcp() -> None:
+    found = samples(reader(NetCgroup, "net_cgroup"))
+    assert found["sockets_in_use"] == {
+        (APP.id, "tcp"): 3,
+        (APP.id, "udp"): 1,
+        (APP.id, "raw"): 0,
+    }
+    assert found["tcp_time_wait"] == {(APP.id,): 2}
+    assert found["tcp_established"] == {(APP.id,): 7}
+    assert found["tcp_retransmitted_segments_total"] == {(APP.id,): 9}
+    assert found["tcp_listen_drops_total"] == {(APP.id,): 3}
+    assert found["udp_receive_buffer_errors_total"] == {(APP.id,): pytest.approx(3)}
+
+
+@given(mangled())
+def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
+    survives(NetCgroup, "net_cgroup", how)
+    assert survives(NetCgroup, "net_cgroup", (0, 1, "garbage !", True)) > 0
