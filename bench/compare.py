@@ -47,7 +47,9 @@ def alternate(
 
 def _compare(name: str, values: list[float], baseline: list[float]) -> Comparison:
     differences = [value - base for value, base in zip(values, baseline, strict=True)]
-    low, middle, high = statistics.quantiles(differences, n=4) if len(differences) > 1 else (0, 0, 0)
+    low, middle, high = (
+        statistics.quantiles(differences, n=4) if len(differences) > 1 else (0, 0, 0)
+    )
     base = statistics.median(baseline)
     return Comparison(
         name, statistics.median(values), middle, low, high, middle / base, len(values)

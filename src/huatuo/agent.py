@@ -40,10 +40,10 @@ __all__ = ["Agent", "run"]
 
 log = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 0.25
+_DRAIN_SECONDS = 0.5
 _EXPIRE_SECONDS = 60.0
 _FIRST_COLLECT_SECONDS = 1.0
-_QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest and is told so
+_QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
 
 
 class Agent:
@@ -69,8 +69,10 @@ class Agent:
         )
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._subscribers: set[asyncio.Queue[Event]] = set()
+        self.stream_lost = 0  # events a slow subscriber did not get; the store has them
         self._wake = asyncio.Event()
         self._watched: set[int] = set()
+        self._watched_generation = 0
 
     async def run_forever(self) -> None:
         """Start the probes and do all periodic work until cancelled."""
@@ -110,17 +112,20 @@ class Agent:
                 for event in events:
                     if queue.full():
                         queue.get_nowait()
+                        self.stream_lost += 1
                     queue.put_nowait(event)
 
     def _watch_rings(self) -> None:
         """Be woken by rings that fill faster than we poll; the set changes as probes do."""
-        now = {fd for _, probe in self.probe_set.running() for fd in probe.ring_fds()}
+        if self._watched_generation == self.probe_set.generation:
+            return
+        self._watched_generation = self.probe_set.generation
+        self._unwatch_rings()
         loop = asyncio.get_running_loop()
-        for fd in self._watched - now:
-            loop.remove_reader(fd)
-        for fd in now - self._watched:
-            loop.add_reader(fd, self._wake.set)
-        self._watched = now
+        for _, probe in self.probe_set.running():
+            for fd in probe.ring_fds():
+                loop.add_reader(fd, self._wake.set)
+                self._watched.add(fd)
 
     def _unwatch_rings(self) -> None:
         for fd in self._watched:
@@ -170,7 +175,7 @@ class Agent:
             *found,
             *probe_metrics(states),
             *governor_metrics(self.governor, states),
-            *agent_metrics(self.health()),
+            *agent_metrics(self.health(), self.stream_lost),
         ]
 
     def probes(self) -> list[ProbeState]:

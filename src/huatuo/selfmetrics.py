@@ -132,8 +132,14 @@ def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[M
     )
 
 
-def agent_metrics(health: Health) -> Iterator[Metric]:
-    """Constant facts."""
+def agent_metrics(health: Health, stream_lost: int) -> Iterator[Metric]:
+    """Constant facts, and what slow readers of the event stream missed."""
+    yield Metric.of(
+        "huatuo_agent_stream_lost_total",
+        Role.COUNTER,
+        "events that a slow subscriber of the live stream did not get",
+        {(): float(stream_lost)},
+    )
     yield Metric.of(
         "huatuo_agent_info",
         Role.GAUGE,

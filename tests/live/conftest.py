@@ -31,7 +31,7 @@ from huatuo.kernel.host import Host
 from huatuo.model.metric import Metric
 from huatuo.probes.base import Probe
 
-__all__ = ["Group", "cgroup", "emulated", "events", "metric", "need", "need_bpf", "row", "running"]
+__all__ = ["Group", "cgroup", "disturbed", "emulated", "events", "metric", "need", "row", "running"]
 
 HOST = Host()
 AnyProbe = TypeVar("AnyProbe", bound=Probe)
@@ -45,8 +45,22 @@ def need(condition: object, reason: str) -> None:
 
 @cache
 def emulated() -> bool:
-    """Whether this is a machine of the matrix: counts are exact there, times only at least right."""
+    """Whether the CPU is emulated, as in the matrix: counts are exact, times are longer."""
     return "TCG" in HOST.read(HOST.proc / "cpuinfo")
+
+
+def disturbed() -> bool:
+    """Whether emulation, or others who want the CPUs just now, add to the times that are measured.
+
+    Counts are exact all the same, and a time is never shorter than what was injected.
+    """
+    if emulated():
+        return True
+    try:
+        some = HOST.read(HOST.proc / "pressure/cpu").split()  # some avg10=0.22 …
+    except OSError:
+        return False
+    return float(some[1].removeprefix("avg10=")) > 5
 
 
 @pytest.fixture(scope="session")

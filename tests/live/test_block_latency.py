@@ -15,7 +15,7 @@ import pytest
 
 from huatuo.model.metric import Metric, edges
 from huatuo.probes.block.latency import Latency
-from tests.live.conftest import cgroup, emulated, events, metric, row, running
+from tests.live.conftest import cgroup, disturbed, events, metric, row, running
 from tests.live.disk import Disk, loop, null_blk
 from tests.live.stall import stall
 
@@ -50,23 +50,25 @@ def slots(found: Metric, disk: Disk, operation: str) -> list[int]:
 
 def check_time(ours: float, kernel: float) -> None:
     """Our clock is read when a request's bytes are done, the kernel's when it is freed."""
-    if emulated():
+    if disturbed():
         assert kernel * 0.4 < ours < kernel + 0.002
     else:
         assert ours == pytest.approx(kernel, rel=0.03, abs=0.003)
 
 
 def check_stalls(histogram: list[int], stalled: int) -> None:
-    """As many requests in the slot of the stalls and none above; an emulated CPU adds its own."""
+    """As many requests in the slot of the stalls and none above; a disturbed machine adds its own."""
     slot = slot_of(STALL_MS / 1e3)
     long = sum(histogram[slot:])
-    if emulated():
+    if disturbed():
         assert stalled <= long <= stalled + 5
     else:
         assert histogram[slot] == long == stalled
 
 
-SLACK = 0.5 if emulated() else 0.05  # seconds that 50 requests take without stalls, at most
+def slack() -> float:
+    """Seconds that 50 requests take without stalls, at most."""
+    return 1.0 if disturbed() else 0.05
 
 
 def test_requests_bytes_and_time_are_the_kernels() -> None:
@@ -119,7 +121,7 @@ def test_device_time_is_exact() -> None:
             check_stalls(device, 5)
             assert sum(device) == 50
             spent = seconds(probe, DEVICE, disk, "read")
-            assert stalls.seconds <= spent < stalls.seconds + SLACK
+            assert stalls.seconds <= spent < stalls.seconds + slack()
             check_stalls(slots(metric(probe, QUEUE), disk, "read"), 0)
 
 
@@ -136,7 +138,7 @@ def test_queue_time_is_exact_with_own_stamps() -> None:
             assert sum(queue) == 50
             check_stalls(slots(metric(probe, DEVICE), disk, "read"), 0)
             spent = seconds(probe, QUEUE, disk, "read")
-            assert stalls.seconds <= spent < stalls.seconds + SLACK
+            assert stalls.seconds <= spent < stalls.seconds + slack()
 
 
 def test_queue_and_device_add_up_with_the_kernels_stamps() -> None:
@@ -150,7 +152,7 @@ def test_queue_and_device_add_up_with_the_kernels_stamps() -> None:
             slot = slot_of(STALL_MS / 1e3)
             check_stalls(min(queue, device, key=lambda h: sum(h[slot:])), 0)
             both = seconds(probe, QUEUE, disk, "read") + seconds(probe, DEVICE, disk, "read")
-            assert stalls.seconds <= both < stalls.seconds + SLACK
+            assert stalls.seconds <= both < stalls.seconds + slack()
 
 
 def read_often(disk: Disk, count: int, gap_seconds: float = 0.005) -> None:
@@ -198,7 +200,7 @@ def test_slow_requests_are_events() -> None:
             assert (rows["size"] == 8192).all()
             assert (rows["sector"] % 128 == 0).all()
             assert (rows["error"] == 0).all()
-            if emulated():  # which may be slow without a stall
+            if disturbed():  # requests may be slow without a stall
                 assert 4 == len(truth) <= len(rows) <= 10
                 return
             assert len(rows) == len(truth) == 4
@@ -265,7 +267,7 @@ def test_delay_of_null_blk() -> None:
         assert sum(found[: slot_of(0.010)]) == 0, "none can be faster than the timer"
         ours = seconds(probe, QUEUE, disk, "read") + seconds(probe, DEVICE, disk, "read")
         check_time(ours, kernel.seconds["read"])
-        assert 40 * 0.010 <= seconds(probe, DEVICE, disk, "read") < 40 * 0.010 + SLACK
+        assert 40 * 0.010 <= seconds(probe, DEVICE, disk, "read") < 40 * 0.010 + slack()
 
 
 def test_wait_for_a_tag_is_queue_time() -> None:
@@ -273,6 +275,7 @@ def test_wait_for_a_tag_is_queue_time() -> None:
     delayed = {"irqmode": 2, "completion_nsec": 10_000_000, "hw_queue_depth": 1, "submit_queues": 1}
     with null_blk(**delayed) as disk:
         disk.queue("scheduler", "mq-deadline")
+        disk.queue("nr_requests", 16)  # room to wait in, for all four
         with running(Latency) as probe:
             readers = [threading.Thread(target=read_often, args=(disk, 10, 0)) for _ in range(4)]
             for reader in readers:
@@ -281,5 +284,5 @@ def test_wait_for_a_tag_is_queue_time() -> None:
                 reader.join()
             assert total(probe, DEVICE, disk, "read") == 40
             device, queue = (seconds(probe, name, disk, "read") for name in (DEVICE, QUEUE))
-            assert 40 * 0.010 <= device < 40 * 0.010 + SLACK
-            assert 30 * 0.025 < queue < 40 * 0.030 + 4 * SLACK
+            assert 40 * 0.010 <= device < 40 * 0.010 + slack()
+            assert 30 * 0.025 < queue < 40 * 0.030 + 4 * slack()

@@ -111,6 +111,7 @@ def survives(
         return text[:first] + words + text[first + int(length * len(text)) :]
 
     probe = reader(cls, tree)
-    with patch.object(procfs, "read", spoilt):
+    kept = patch.object(procfs.Files, "read", lambda _, path: spoilt(path))
+    with kept, patch.object(procfs, "read", spoilt):
         samples(probe)
     return probe.collect_errors

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from huatuo.model.meaning import MEANINGS, Meaning, Role
 
 __all__ = ["FIRST_EDGE_LOG2", "Column", "Metric", "edges"]
 
+Key = TypeVar("Key", bound=tuple[str, ...])  # the values of all labels, in order
 FIRST_EDGE_LOG2 = -20  # upper edge of slot 0 is 2^-20 s; see bpf/histogram.bpf.h
 
 
@@ -56,7 +58,7 @@ class Metric:
         name: str,
         kind: Role,
         help: str,
-        samples: Mapping[tuple[str, ...], float],
+        samples: Mapping[Key, float],
         label_names: Sequence[str] = (),
     ) -> Metric:
         """From label values to value: {("eth0",): 12.0}, or {(): 3.0} without labels."""

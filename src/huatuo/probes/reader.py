@@ -89,11 +89,12 @@ class Reader(Probe):
         super().__init__(host, settings)
         module = type(self).__module__.removeprefix("huatuo.probes.")
         self._prefix = f"huatuo_{module.replace('.', '_')}_"
+        self._files = procfs.Files()
         self.paths = {file: self.locate(host, file) for file in self.files}
 
     def text(self, path: str) -> str:
-        """The content of a file that must be there."""
-        return procfs.read(path)
+        """The content of a file that must be there; it stays open for the next time."""
+        return self._files.read(path)
 
     def optional(self, path: str) -> str:
         """The content of a file, "" if this kernel or this cgroup does not have it."""
@@ -120,8 +121,12 @@ class Reader(Probe):
                     raise ValueError("a number that is none of the kernel's")
                 for family, key, value in readings:
                     table.setdefault(family, {})[key] = value
+        self._files.close_unused()
         for family, rows in table.items():
             yield self._metric(family, rows)
+
+    def stop(self) -> None:
+        self._files.close()
 
     @contextmanager
     def _counting_errors(self) -> Iterator[None]:

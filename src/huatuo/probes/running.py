@@ -33,6 +33,7 @@ class Entry:
     collect_errors: int = 0
     last_error: str = ""
     hooks: list[str] = field(default_factory=list)
+    has_events: bool = False
 
     @property
     def name(self) -> str:
@@ -51,6 +52,7 @@ class ProbeSet:
         self._host = host
         self._settings = settings or {}
         self._targets: list[Cgroup] | None = None
+        self.generation = 0  # changes with every start and stop
         self.entries = {name: Entry(cls) for name, cls in discover().items()}
         chosen = list(selection)
         removed = {name[1:] for name in chosen if name.startswith("-")}
@@ -91,12 +93,15 @@ class ProbeSet:
         else:
             entry.status, entry.reason, entry.probe = "running", "", probe
             entry.hooks = probe.hooks
+            entry.has_events = bool(probe.ring_fds())
+            self.generation += 1
         return entry.probe is not None
 
     def stop_one(self, entry: Entry, status: str, reason: str) -> None:
         if entry.probe is not None:
             entry.probe.stop()
             entry.probe = None
+            self.generation += 1
         entry.status, entry.reason = status, reason
 
     def stop(self) -> None:
@@ -121,6 +126,8 @@ class ProbeSet:
     def drain(self) -> Iterator[tuple[type[Probe], RecordBatch]]:
         """New records of all probes."""
         for entry, probe in list(self.running()):
+            if not entry.has_events:
+                continue
             with self._skipping(entry, "drained"):
                 for batch in probe.drain():
                     yield entry.cls, batch

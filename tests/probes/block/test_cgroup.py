@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.block.cgroup import BlockCgroup
 from tests.probes.tree import APP, mangled, reader, samples, survives
@@ -33,6 +33,7 @@ def test_device_is_an_identity() -> None:
     assert metric.labels["device"].meaning.name == "disk_t"
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v1_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(BlockCgroup, "block_cgroup/v1", how)

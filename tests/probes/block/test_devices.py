@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.block.devices import Devices
 from tests.probes.tree import mangled, reader, samples, survives
@@ -31,6 +31,7 @@ def test_old_kernels_have_fewer_columns() -> None:
     assert found["bytes_total"]["cciss/c0d0", "read"] == 80 * 512
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Devices, "block_devices", how)

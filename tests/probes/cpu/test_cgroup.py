@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.cpu.cgroup import CpuCgroup
 from tests.probes.tree import APP, host, mangled, reader, samples, survives
@@ -26,12 +26,14 @@ def test_both_versions_tell_the_same(tree: str) -> None:
     assert probe.collect_errors == 0, "a cgroup that is gone is no error"
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v1_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(CpuCgroup, "cpu_cgroup/v1", how)
     assert survives(CpuCgroup, "cpu_cgroup/v1", (0, 1, "garbage !", True)) > 0
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v2_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(CpuCgroup, "cpu_cgroup/v2", how)

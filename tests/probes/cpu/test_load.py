@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.cpu.load import Load
 from tests.probes.tree import host, mangled, reader, samples, survives
@@ -22,6 +22,7 @@ def test_a_missing_file_is_a_reason() -> None:
     assert "loadavg: No such file" in Load.unavailable(host("cpu_usage"))
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Load, "cpu_load", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.cpu.usage import Usage
 from tests.probes.tree import mangled, reader, samples, survives
@@ -29,6 +29,7 @@ def test_the_rest_of_the_file() -> None:
     assert found["blocked_tasks"][()] == 2
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Usage, "cpu_usage", how)

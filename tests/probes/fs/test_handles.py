@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.fs.handles import Handles
 from tests.probes.tree import mangled, reader, samples, survives
@@ -15,6 +15,7 @@ def test_open_and_limit() -> None:
     assert found["limit"][()] == pytest.approx(2466170)
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Handles, "fs_handles", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.irq.interrupts import Interrupts
 from tests.probes.tree import mangled, reader, samples, survives
@@ -30,6 +30,7 @@ def test_softirqs() -> None:
     }
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Interrupts, "irq_interrupts", how)

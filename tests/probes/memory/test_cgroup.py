@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.memory.cgroup import MemoryCgroup
 from tests.probes.tree import APP, FREE, host, mangled, reader, samples, survives
@@ -53,12 +53,14 @@ def test_one_bad_cgroup_does_not_hide_the_others() -> None:
     assert survives(MemoryCgroup, "memory_cgroup/v1", (0, 1, "?", True), only=bad) == 1
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v1_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(MemoryCgroup, "memory_cgroup/v1", how)
     assert survives(MemoryCgroup, "memory_cgroup/v1", (0, 1, "garbage !", True)) > 0
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v2_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(MemoryCgroup, "memory_cgroup/v2", how)

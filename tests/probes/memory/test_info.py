@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.memory.info import Info
 from tests.probes.tree import mangled, reader, samples, survives
@@ -22,6 +22,7 @@ def test_fields_are_bytes() -> None:
     assert found["hugetlb_bytes"][()] == pytest.approx(8 * 2048 * 1024)
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Info, "memory_info", how)

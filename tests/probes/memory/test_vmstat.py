@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.memory.vmstat import Vmstat
 from tests.probes.tree import mangled, reader, samples, survives
@@ -33,6 +33,7 @@ def test_all_other_events_that_happened() -> None:
     }
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Vmstat, "memory_vmstat", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.net.cgroup import NetCgroup
 from tests.probes.tree import APP, mangled, reader, samples, survives
@@ -23,7 +23,8 @@ def test_sockets_and_tcp() -> None:
     assert found["udp_receive_buffer_errors_total"] == {(APP.id,): pytest.approx(3)}
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(NetCgroup, "net_cgroup", how)
-    assert survives(NetCgroup, "net_cgroup", (0, 1, "garbage !", True)) > 0
+    assert survives(NetCgroup, "net_cgroup", (0, 1, "garbage !", True), only="net/snmp") > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.net.conntrack import Conntrack
 from tests.probes.tree import host, mangled, reader, samples, survives
@@ -23,6 +23,7 @@ def test_without_conntrack_it_says_so() -> None:
     assert "not loaded" in Conntrack.unavailable(host("net_sockets"))
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Conntrack, "net_conntrack", how)

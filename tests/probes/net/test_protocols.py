@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.net.protocols import Protocols
 from tests.probes.tree import mangled, reader, samples, survives
@@ -48,6 +48,7 @@ def test_everything_else_that_happened_and_no_constants() -> None:
     }
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Protocols, "net_protocols", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.net.sockets import Sockets
 from tests.probes.tree import mangled, reader, samples, survives
@@ -27,6 +27,7 @@ def test_counts_and_memory() -> None:
     assert found["tcp_limit_bytes"][()] == pytest.approx(300 * 4096)
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Sockets, "net_sockets", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.kernel.cgroupfs import Cgroup
 from huatuo.probes.netdev.cgroup import NetdevCgroup
@@ -28,7 +28,8 @@ def test_a_namespace_is_reported_once() -> None:
     assert probe.collect_errors == 0
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(NetdevCgroup, "netdev_cgroup", how)
-    assert survives(NetdevCgroup, "netdev_cgroup", (0, 1, "garbage !", True)) > 0
+    assert survives(NetdevCgroup, "netdev_cgroup", (0, 1, "garbage !", True), only="net/dev") > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.netdev.softnet import Softnet
 from tests.probes.tree import mangled, reader, samples, survives
@@ -19,6 +19,7 @@ def test_columns_are_hexadecimal_and_name_their_cpu() -> None:
     assert found["backlog_packets"]["0",] == pytest.approx(7)
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Softnet, "netdev_softnet", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.netdev.stats import Stats
 from tests.probes.tree import mangled, reader, samples, survives
@@ -39,6 +39,7 @@ def test_idle_devices_are_left_out_first() -> None:
     assert probe.notes == ["1 more devices are left out: see max_devices"]
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Stats, "netdev_stats", how)

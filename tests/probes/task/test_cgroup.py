@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.task.cgroup import TaskCgroup
 from tests.probes.tree import APP, FREE, host, mangled, reader, samples, survives
@@ -22,12 +22,14 @@ def test_a_controller_that_is_not_enabled_is_a_reason() -> None:
     assert "pids controller" in TaskCgroup.unavailable(host("netdev_cgroup"))
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v1_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(TaskCgroup, "task_cgroup/v1", how)
     assert survives(TaskCgroup, "task_cgroup/v1", (0, 1, "garbage !", True)) > 0
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_v2_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(TaskCgroup, "task_cgroup/v2", how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from huatuo.probes.task.pressure import Pressure
 from tests.probes.tree import APP, host, mangled, reader, samples, survives
@@ -32,6 +32,7 @@ def test_without_psi_it_says_so() -> None:
     assert "CONFIG_PSI" in Pressure.unavailable(host("cpu_usage"))
 
 
+@settings(deadline=None)
 @given(mangled())
 def test_garbage_is_skipped_and_counted(how: tuple[float, float, str, bool]) -> None:
     survives(Pressure, "task_pressure", how)

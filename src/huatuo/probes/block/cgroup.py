@@ -34,7 +34,7 @@ class BlockCgroup(CgroupReader):
 
     On v1, buffered writes are charged to the root and not to the container that wrote.
     Reads: io.stat; on v1 blkio.throttle.io_service* (block/blk-cgroup.c, block/blk-throttle.c).
-    Kernels: on v1 since 5.3 (the recursive files), with CONFIG_BLK_DEV_THROTTLING.
+    Kernels: on v1 with CONFIG_BLK_DEV_THROTTLING.
     Cost: one or two reads per container.
     """
 

@@ -173,8 +173,8 @@ static __always_inline bool is_last_completion(enum operation operation, __u32 l
 /* What nobody needs to look at: drivers probe with commands that fail, REQ_NOWAIT asks to fail. */
 static __always_inline bool is_failure(enum operation operation, enum io_error error)
 {
-	return error != IO_ERROR_NONE && error != IO_ERROR_NOT_SUPPORTED &&
-	       error != IO_ERROR_AGAIN && operation != OPERATION_PASSTHROUGH;
+	return error != IO_ERROR_NOT_SUPPORTED && error != IO_ERROR_AGAIN &&
+	       operation != OPERATION_PASSTHROUGH;
 }
 
 /* When it was issued, 0 if nobody stamped it. The kernel never stamps passthrough commands; they
@@ -250,15 +250,16 @@ static __always_inline void report(void *ring, struct request *rq, const struct 
 SEC("tp_btf/block_rq_complete")
 int BPF_PROG(block_rq_complete, struct request *rq, int status, unsigned int done)
 {
+	struct request_key key = {.cgroup = container_of_request(rq), .disk = disk_of(rq)};
 	enum operation operation = operation_of(rq->cmd_flags);
-	struct request_key key = {container_of_request(rq), disk_of(rq), operation};
 	__u64 started = rq->start_time_ns, issued, now;
-	struct request_row *row = find_row(&key);
-	enum io_error error = error_of(status);
+	struct request_row *row;
 
+	key.operation = operation;
+	row = find_row(&key);
 	if (!row)
 		return 0;
-	if (error != IO_ERROR_NONE)
+	if (status)
 		row->errors++;
 	else
 		row->transferred += done;
@@ -270,12 +271,12 @@ int BPF_PROG(block_rq_complete, struct request *rq, int status, unsigned int don
 		add_latency(row, started, issued, now);
 	} else {
 		count_unstamped();
-		issued = started;
+		issued = started ? started : now;
 	}
-	if (is_failure(operation, error))
-		report(&failed_requests, rq, &key, error, started, issued, now);
+	if (status && is_failure(operation, error_of(status)))
+		report(&failed_requests, rq, &key, error_of(status), started, issued, now);
 	else if (now - (started ? started : issued) >= slow_threshold)
-		report(&slow_requests, rq, &key, error, started, issued, now);
+		report(&slow_requests, rq, &key, error_of(status), started, issued, now);
 	return 0;
 }
 

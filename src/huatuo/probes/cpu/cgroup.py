@@ -39,7 +39,7 @@ class CpuCgroup(CgroupReader):
 
     A container with throttled periods is slow by its own limit and not by its neighbours.
     Reads: cpu.stat and cpu.max; on v1 cpuacct.stat, cpu.stat and cpu.cfs_* (kernel/sched/core.c).
-    Kernels: bursts since 5.14 (v1) and 5.15 (v2).
+    Kernels: bursts only where cpu.stat counts them.
     Cost: two to four reads per container.
     """
 

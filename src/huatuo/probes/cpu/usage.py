@@ -56,7 +56,10 @@ class Usage(Reader):
 
     def _stat(self) -> Iterator[Reading]:
         tick = 1 / self.host.ticks_per_second
-        for line in self.text(self.paths["proc/stat"]).splitlines():
+        text = self.text(self.paths["proc/stat"])
+        if not text.startswith("cpu "):
+            raise ValueError(f"expected cpu, found {text[:40]!r}")
+        for line in text.splitlines():
             name, _, rest = line.partition(" ")
             if family := _SINGLE.get(name):
                 yield family, (), int(rest)

@@ -70,7 +70,8 @@ class Info(Reader):
         yield self._meminfo()
 
     def _meminfo(self) -> Iterator[Reading]:
-        kilobytes = parse_pairs(self.text(self.paths["proc/meminfo"]).replace(":", ""))
+        text = self.text(self.paths["proc/meminfo"])
+        kilobytes = parse_pairs(text.replace(" kB\n", "\n").replace(":", ""))
         for field, (family, key) in _FIELDS.items():
             if field in kilobytes:
                 yield family, key, kilobytes[field] * 1024

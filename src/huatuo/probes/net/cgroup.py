@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from huatuo.kernel import procfs
 from huatuo.kernel.host import Host
 from huatuo.kernel.netns import Namespace, namespaces, namespaces_readable
 from huatuo.kernel.procfs import parse_headed, parse_sockstat
@@ -64,13 +65,14 @@ class NetCgroup(Reader):
     def _protocols(self, namespace: Namespace) -> Iterator[Reading]:
         key = (namespace.cgroup.id,)
         files = {
-            file: parse_headed(self.text(namespace.net + file)) for file in ("snmp", "netstat")
+            "snmp": parse_headed(procfs.read(namespace.net + "snmp"), "Tcp", "Udp"),
+            "netstat": parse_headed(procfs.read(namespace.net + "netstat"), "TcpExt"),
         }
         for (file, group, name), family in _TCP.items():
             yield family, key, files[file][group][name]
 
     def _sockets(self, namespace: Namespace) -> Iterator[Reading]:
-        sockstat = parse_sockstat(self.text(namespace.net + "sockstat"))
+        sockstat = parse_sockstat(procfs.read(namespace.net + "sockstat"))
         for protocol in _PROTOCOLS:
             in_use = sockstat[protocol]["inuse"]
             yield _IN_USE, (namespace.cgroup.id, protocol.lower()), in_use

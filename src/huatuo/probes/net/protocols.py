@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import chain
+from typing import NamedTuple
 
 from huatuo.kernel.procfs import parse_headed, parse_pairs
 from huatuo.probes.reader import Family, Key, Reader, Reading, counter, gauge
@@ -132,7 +134,6 @@ _NAMED: _Named = dict(
         for cast, label in (("", ""), ("Mcast", "multicast"), ("Bcast", "broadcast"))
     },
 }
-_PRESSURE = "TcpExt.TCPMemoryPressuresChrono"
 _PRESSURE_SECONDS = counter("tcp_memory_pressure_seconds", "time that TCP was in memory pressure")
 _CONSTANTS = {
     "Ip.Forwarding",
@@ -146,6 +147,13 @@ _EVENTS = counter(
     "events", "further events that happened since boot, named as in the file", "protocol", "event"
 )
 _GROUPS_V6 = ("Icmp6", "UdpLite6", "Udp6", "Ip6")
+
+
+class _Place(NamedTuple):
+    family: Family
+    key: Key
+    scale: float
+    always: bool
 
 
 class Protocols(Reader):
@@ -169,20 +177,33 @@ class Protocols(Reader):
 
     def _headed(self, path: str) -> Iterator[Reading]:
         for protocol, counts in parse_headed(self.text(path)).items():
-            yield from _counts(protocol, counts)
+            for event, count in counts.items():
+                place = _place(protocol, event)
+                if place and (count or place.always):
+                    yield place.family, place.key, count * place.scale
 
     def _ipv6(self, path: str) -> Iterator[Reading]:
         for name, count in parse_pairs(self.text(path)).items():
-            protocol = next((group for group in _GROUPS_V6 if name.startswith(group)), "")
-            yield from _counts(protocol, {name.removeprefix(protocol): count})
+            place = _place6(name)
+            if place and (count or place.always):
+                yield place.family, place.key, count * place.scale
 
 
-def _counts(protocol: str, counts: Mapping[str, int]) -> Iterator[Reading]:
-    for event, count in counts.items():
-        name = f"{protocol}.{event}"
-        if named := _NAMED.get(name):
-            yield *named, count
-        elif name == _PRESSURE:
-            yield _PRESSURE_SECONDS, (), count / 1e3
-        elif count and name not in _CONSTANTS:
-            yield _EVENTS, (protocol, event), count
+@lru_cache(maxsize=4096)
+def _place(protocol: str, event: str) -> _Place | None:
+    """Where a counter goes, and whether it does so while it is 0, too; None if nowhere."""
+    name = f"{protocol}.{event}"
+    if named := _NAMED.get(name):
+        return _Place(*named, 1.0, always=True)
+    if name == "TcpExt.TCPMemoryPressuresChrono":  # milliseconds
+        return _Place(_PRESSURE_SECONDS, (), 1e-3, always=True)
+    if name in _CONSTANTS:
+        return None
+    return _Place(_EVENTS, (protocol, event), 1.0, always=False)
+
+
+@lru_cache(maxsize=4096)
+def _place6(name: str) -> _Place | None:
+    """Ip6InReceives → Ip6, InReceives."""
+    protocol = next((group for group in _GROUPS_V6 if name.startswith(group)), "")
+    return _place(protocol, name.removeprefix(protocol))

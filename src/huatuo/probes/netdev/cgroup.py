@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from huatuo.kernel import procfs
 from huatuo.kernel.host import Host
 from huatuo.kernel.netns import Namespace, namespaces, namespaces_readable
 from huatuo.kernel.procfs import parse_netdev
@@ -45,7 +46,7 @@ class NetdevCgroup(Reader):
             yield self._devices(namespace)
 
     def _devices(self, namespace: Namespace) -> Iterator[Reading]:
-        for device, row in parse_netdev(self.text(namespace.net + "dev")).items():
+        for device, row in parse_netdev(procfs.read(namespace.net + "dev")).items():
             if device == "lo" or not any(row):
                 continue
             for direction, first in _DIRECTIONS:

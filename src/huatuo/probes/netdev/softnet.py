@@ -25,7 +25,8 @@ class Softnet(Reader):
     Drops say that net.core.netdev_max_backlog is too small or one CPU does all the work, squeezes
     that NET_RX runs out of its time slice.
     Reads: /proc/net/softnet_stat (net/core/net-procfs.c).
-    Kernels: the backlog and the CPU's number since 5.10; before, lines are numbered.
+    Kernels: backlog and CPU number since commit 7d58e6555870 ("net-sysfs: add backlog len and CPU
+    id to softnet data"), v5.10; before, lines are numbered.
     Cost: one read.
     """
 

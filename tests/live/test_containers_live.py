@@ -1,0 +1,327 @@
+"""Real containers of runc, crun, podman and containerd: what we say is what the runtime says.
+
+The root file system is a busybox; nothing is pulled. Each runtime keeps its state below tmp_path
+where it can, so that a runtime that is in use on the machine is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.enricher import Enricher
+from huatuo.kernel.cgroupfs import hierarchies
+from huatuo.kernel.host import Host
+from huatuo.probes.cpu.sched import Sched
+from tests.live.conftest import need, running
+
+pytestmark = pytest.mark.live
+
+SLEEP = ["/bin/sleep", "300"]
+BURN = ["/bin/sh", "-c", "while :; do :; done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A running container, as its runtime describes it."""
+
+    name: str
+    id: str
+    pid: int
+    runtime: str
+    started: str
+    stop: Callable[[], None]
+
+    def inode(self, host: Host, controller: str) -> int:
+        """Its cgroup's id in a controller's hierarchy, from the kernel's own word on the process."""
+        found = hierarchies(host)
+        root = found.controller(controller)
+        assert root is not None
+        wanted = controller if controller in found.v1 else ""
+        for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if wanted in controllers.split(","):
+                return (root / path.lstrip("/")).stat().st_ino
+        raise AssertionError(f"process {self.pid} is in no {controller} hierarchy")
+
+
+def tool(name: str) -> str:
+    """The program's path; skips where it is missing."""
+    need(os.geteuid() == 0, "containers need root")
+    need(hierarchies(Host()).identity is not None, "no cgroup hierarchy is mounted")
+    found = shutil.which(name)
+    need(found, f"{name} is not installed")
+    return str(found)
+
+
+def call(*argv: str | Path, timeout: float = 60) -> str:
+    """Output of a command; skips if a runtime cannot run containers on this machine at all."""
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"{Path(argv[0]).name} cannot run here: {done.stderr.strip()[-200:]}")
+    return done.stdout
+
+
+def end(*argv: str | Path) -> None:
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    """A root file system of one static busybox."""
+    busybox = tool("busybox")
+    root = tmp_path / "rootfs"
+    for directory in ("bin", "dev", "etc", "proc", "sys", "tmp", "run"):
+        (root / directory).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin/busybox")
+    for applet in ("sh", "sleep"):
+        (root / "bin" / applet).symlink_to("busybox")
+    return root
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """This machine, but runtimes' state is looked for below tmp_path, and runc's in /run."""
+    root = tmp_path / "root"
+    (root / "run").mkdir(parents=True)
+    (root / "sys").symlink_to("/sys")
+    for runtime in ("runc", "crun"):
+        (root / "run" / runtime).symlink_to(f"/run/{runtime}")
+    return Host(root=root, run=root / "run")
+
+
+@pytest.fixture(autouse=True)
+def _no_empty_cgroups_left() -> Iterator[None]:
+    """Runtimes leave the parents they made; those that were not there before go again."""
+    found = hierarchies(Host())
+    roots = {*found.v1.values(), *([found.v2] if found.v2 else [])}
+    made = [
+        root / name
+        for root in roots
+        for name in ("libpod_parent/conmon", "libpod_parent", "default")
+        if not (root / name).exists()
+    ]
+    yield
+    for directory in made:
+        for _ in range(20):
+            with suppress(FileNotFoundError):
+                try:
+                    directory.rmdir()
+                except OSError:
+                    time.sleep(0.1)
+                    continue
+            break
+
+
+@contextmanager
+def oci(runtime: str, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
+    """runc or crun, by hand."""
+    program = tool(runtime)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    call(program, "spec", "--bundle", bundle)
+    spec = json.loads((bundle / "config.json").read_text())
+    spec["process"] |= {"terminal": False, "args": argv}
+    spec["root"] = {"path": str(rootfs), "readonly": False}
+    (bundle / "config.json").write_text(json.dumps(spec))
+    name = f"huatuo-{runtime}-{os.getpid()}"
+    output = tmp_path / "output"
+    with output.open("w") as stream:
+        started = subprocess.run(
+            [program, "run", "--detach", "--bundle", bundle, name],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            timeout=60,
+            check=False,
+        )
+    try:
+        if started.returncode or "not supported" in output.read_text():
+            pytest.skip(f"{runtime} cannot run here: {output.read_text().strip()[-200:]}")
+        state = json.loads(call(program, "state", name))
+        yield Real(
+            name,
+            name,
+            state["pid"],
+            runtime,
+            state["created"],
+            lambda: end(program, "delete", "--force", name),
+        )
+    finally:
+        end(program, "delete", "--force", name)
+
+
+@contextmanager
+def podman(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
+    program = tool("podman")
+    tool("runc")
+    storage = ["--root", str(host.root / "var/lib/containers/storage"), "--storage-driver", "vfs"]
+    base = [program, *storage, "--runroot", str(tmp_path / "runroot"), "--runtime", "runc"]
+    name = f"huatuo-podman-{os.getpid()}"
+    options = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"]
+    try:
+        call(*base, "run", "--detach", "--name", name, *options, "--rootfs", rootfs, *argv)
+        (said,) = json.loads(call(*base, "inspect", name))
+        yield Real(
+            said["Name"],
+            said["Id"],
+            said["State"]["Pid"],
+            "podman",
+            said["Created"],
+            lambda: end(*base, "rm", "--force", "--time", "0", name),
+        )
+    finally:
+        end(*base, "rm", "--force", "--time", "0", name)
+
+
+CONTAINERD = """
+version = 2
+root = "{tmp}/containerd"
+state = "{run}/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp"]
+[grpc]
+  address = "{tmp}/c.sock"
+"""
+
+
+@contextmanager
+def containerd(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
+    program, ctr = tool("containerd"), tool("ctr")
+    tool("runc")
+    (tmp_path / "config.toml").write_text(CONTAINERD.format(tmp=tmp_path, run=host.run))
+    base = [ctr, "--address", str(tmp_path / "c.sock")]
+    name = f"huatuo-ctr-{os.getpid()}"
+    with (
+        (tmp_path / "containerd.log").open("w") as log,
+        subprocess.Popen(
+            [program, "--config", tmp_path / "config.toml"], stdout=log, stderr=log
+        ) as daemon,
+    ):
+        try:
+            _wait(lambda: (tmp_path / "c.sock").exists(), "containerd's socket")
+            call(*base, "run", "--detach", "--rootfs", rootfs, name, *argv)
+            rows = [line.split() for line in call(*base, "tasks", "list").splitlines()]
+            (pid,) = [int(row[1]) for row in rows if row[0] == name]
+            state = json.loads(Path(f"/run/containerd/runc/default/{name}/state.json").read_text())
+
+            def stop() -> None:
+                end(*base, "tasks", "kill", "--signal", "9", name)
+                end(*base, "tasks", "delete", "--force", name)
+
+            yield Real(name, name, pid, "containerd", state["created"], stop)
+        finally:
+            end(*base, "tasks", "kill", "--signal", "9", name)
+            end(*base, "tasks", "delete", "--force", name)
+            end(*base, "containers", "delete", name)
+            daemon.terminate()
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.skip(f"{what} has not appeared in 10 s")
+
+
+@contextmanager
+def real(
+    runtime: str, host: Host, rootfs: Path, tmp_path: Path, argv: list[str] = SLEEP
+) -> Iterator[Real]:
+    if runtime in ("runc", "crun"):
+        with oci(runtime, rootfs, tmp_path, argv) as container:
+            yield container
+    else:
+        make = {"podman": podman, "containerd": containerd}[runtime]
+        with make(host, rootfs, tmp_path, argv) as container:
+            yield container
+
+
+def same_second(ours: str, theirs: str) -> bool:
+    """Runtimes print the same instant with more or fewer digits and in other zones."""
+    first, second = (datetime.fromisoformat(text[:19] + "+00:00") for text in (ours, theirs))
+    return abs((first - second).total_seconds()) <= 1
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun", "podman", "containerd"])
+def test_container_is_what_its_runtime_says(
+    runtime: str, host: Host, rootfs: Path, tmp_path: Path
+) -> None:
+    inventory = Inventory(host)
+    inventory.refresh()
+    with real(runtime, host, rootfs, tmp_path) as container:
+        identity = container.inode(host, "memory")
+        block = container.inode(host, "blkio")
+        owner = inventory.owner(identity)
+        if not owner.started:  # state may follow the cgroup
+            inventory.refresh()
+            owner = inventory.owner(identity)
+        assert (owner.kind, owner.name, owner.id) == ("container", container.name, container.id)
+        assert owner.runtime == container.runtime
+        assert same_second(owner.started, container.started)
+        assert inventory.owner_of_blkcg(block) == owner
+        netns = (Path(f"/proc/{container.pid}/ns/net")).stat().st_ino
+        assert inventory.owner_of_netns(netns) == owner
+        assert owner in inventory.containers()
+        assert [c.path for c in inventory.cgroups() if inventory.owner(c.id) == owner] == [
+            owner.cgroup
+        ]
+        container.stop()
+        _wait(lambda: not _exists(host, owner.cgroup), "the end of the cgroup")
+        inventory.refresh()
+        after = inventory.owner(identity)
+        assert (after.name, after.id) == (container.name, container.id)
+        assert after.gone
+        assert inventory.owner_of_blkcg(block).id == container.id
+
+
+def _exists(host: Host, path: str) -> bool:
+    root = hierarchies(host).identity
+    assert root is not None
+    return (root / path.lstrip("/")).exists()
+
+
+@pytest.mark.parametrize("runtime", ["runc", "podman", "containerd"])
+def test_container_made_after_the_scan_is_found_at_once(
+    runtime: str, host: Host, rootfs: Path, tmp_path: Path
+) -> None:
+    inventory = Inventory(host)
+    inventory.refresh()
+    inventory.refresh()
+    with real(runtime, host, rootfs, tmp_path) as container:
+        began = time.monotonic()
+        owner = inventory.owner(container.inode(host, "memory"))
+        assert owner.name == container.name
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.usefixtures("need_bpf")
+@pytest.mark.parametrize("runtime", ["runc", "podman"])
+def test_metrics_of_the_scheduler_carry_the_containers_name(
+    runtime: str, host: Host, rootfs: Path, tmp_path: Path
+) -> None:
+    """From sched_switch to the label: a container that burns a CPU shows up by its name."""
+    enricher = Enricher(host)
+    with running(Sched) as probe, real(runtime, host, rootfs, tmp_path, BURN) as container:
+        time.sleep(1.5)
+        found = {metric.name: metric for metric in enricher.metrics(probe.collect())}
+        run = found["huatuo_cpu_sched_run_seconds_total"]
+        row = list(run.labels["container"].values).index(container.name)
+        used = int(Path(f"/proc/{container.pid}/schedstat").read_text().split()[0]) / 1e9
+        assert float(np.asarray(run.values)[row]) == pytest.approx(used, rel=0.5)
