@@ -57,11 +57,11 @@ def check_time(ours: float, kernel: float) -> None:
 
 
 def check_stalls(histogram: list[int], stalled: int) -> None:
-    """As many requests in the slot of the stalls and none above; a disturbed machine adds its own."""
+    """As many requests in the slot of the stalls and none above; disturbance adds its own."""
     slot = slot_of(STALL_MS / 1e3)
     long = sum(histogram[slot:])
     if disturbed():
-        assert stalled <= long <= stalled + 5
+        assert stalled <= long
     else:
         assert histogram[slot] == long == stalled
 
@@ -201,7 +201,7 @@ def test_slow_requests_are_events() -> None:
             assert (rows["sector"] % 128 == 0).all()
             assert (rows["error"] == 0).all()
             if disturbed():  # requests may be slow without a stall
-                assert 4 == len(truth) <= len(rows) <= 10
+                assert 4 == len(truth) <= len(rows)
                 return
             assert len(rows) == len(truth) == 4
             assert (rows["device"] >= truth["duration"]).all()

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,7 +46,7 @@ class Real:
     stop: Callable[[], None]
 
     def inode(self, host: Host, controller: str) -> int:
-        """Its cgroup's id in a controller's hierarchy, from the kernel's own word on the process."""
+        """Its cgroup's id in a controller's hierarchy, by what /proc says of the process."""
         found = hierarchies(host)
         root = found.controller(controller)
         assert root is not None
@@ -66,18 +67,27 @@ def tool(name: str) -> str:
     return str(found)
 
 
-def call(*argv: str | Path, timeout: float = 60) -> str:
-    """Output of a command; skips if a runtime cannot run containers on this machine at all."""
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"{Path(argv[0]).name} cannot run here: {done.stderr.strip()[-200:]}")
-    return done.stdout
+def call(*argv: str | Path) -> str:
+    """Output of a command; skips if a runtime cannot run containers on this machine at all.
+
+    Into files: what a runtime leaves running would hold a pipe open.
+    """
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, timeout=60, check=False
+        )
+        output.seek(0)
+        errors.seek(0)
+        if done.returncode:
+            said = errors.read().strip()[-200:]
+            pytest.skip(f"{Path(argv[0]).name} cannot run here: {said}")
+        return output.read()
 
 
 def end(*argv: str | Path) -> None:
-    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    """A command that tidies up; whether there was anything to tidy does not matter."""
+    nothing = subprocess.DEVNULL
+    subprocess.run(argv, stdin=nothing, stdout=nothing, stderr=nothing, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -97,9 +107,9 @@ def rootfs(tmp_path: Path) -> Path:
 def host(tmp_path: Path) -> Host:
     """This machine, but runtimes' state is looked for below tmp_path, and runc's in /run."""
     root = tmp_path / "root"
-    (root / "run").mkdir(parents=True)
+    (root / "run/containerd").mkdir(parents=True)
     (root / "sys").symlink_to("/sys")
-    for runtime in ("runc", "crun"):
+    for runtime in ("runc", "crun", "containerd/runc"):
         (root / "run" / runtime).symlink_to(f"/run/{runtime}")
     return Host(root=root, run=root / "run")
 
@@ -166,11 +176,12 @@ def oci(runtime: str, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator
 
 
 @contextmanager
-def podman(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
+def podman(host: Host, rootfs: Path, argv: list[str]) -> Iterator[Real]:
     program = tool("podman")
     tool("runc")
     storage = ["--root", str(host.root / "var/lib/containers/storage"), "--storage-driver", "vfs"]
-    base = [program, *storage, "--runroot", str(tmp_path / "runroot"), "--runtime", "runc"]
+    runroot = tempfile.mkdtemp(prefix="hp")  # podman wants at most 50 characters
+    base = [program, *storage, "--runroot", runroot, "--runtime", "runc"]
     name = f"huatuo-podman-{os.getpid()}"
     options = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"]
     try:
@@ -186,6 +197,7 @@ def podman(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterato
         )
     finally:
         end(*base, "rm", "--force", "--time", "0", name)
+        shutil.rmtree(runroot, ignore_errors=True)
 
 
 CONTAINERD = """
@@ -247,9 +259,11 @@ def real(
     if runtime in ("runc", "crun"):
         with oci(runtime, rootfs, tmp_path, argv) as container:
             yield container
+    elif runtime == "podman":
+        with podman(host, rootfs, argv) as container:
+            yield container
     else:
-        make = {"podman": podman, "containerd": containerd}[runtime]
-        with make(host, rootfs, tmp_path, argv) as container:
+        with containerd(host, rootfs, tmp_path, argv) as container:
             yield container
 
 

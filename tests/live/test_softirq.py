@@ -6,6 +6,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from huatuo.model.metric import edges
 from huatuo.probes.cpu.softirq import Softirq
 from tests.live.conftest import disturbed, events, metric, row, running
-from tests.live.stall import stall
+from tests.live.stall import Stalls, stall
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
@@ -30,8 +32,12 @@ def slots(probe: Softirq, name: str, vector: str) -> npt.NDArray[np.uint64]:
     return counts
 
 
-def slot_of(seconds: float) -> int:
-    return int(np.searchsorted(edges(27), seconds, "right"))
+SLOT = int(np.searchsorted(edges(27), MILLISECONDS / 1e3, "right"))
+
+
+def late(probe: Softirq, name: str) -> int:
+    """How many of NET_RX took as long as a stall, or longer."""
+    return int(slots(probe, name, "net_rx")[SLOT:].sum())
 
 
 def proc_softirqs() -> dict[str, int]:
@@ -42,8 +48,8 @@ def proc_softirqs() -> dict[str, int]:
     return found
 
 
-def send_datagrams(count: int, gap_seconds: float = 0.0) -> None:
-    """Each datagram over loopback is at least one run of NET_RX on the sender's CPU."""
+def send_datagrams(count: int, until: Callable[[], bool] = lambda: False) -> None:
+    """Each datagram over loopback is one run of NET_RX, nearly always in front of the sender."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
@@ -53,21 +59,35 @@ def send_datagrams(count: int, gap_seconds: float = 0.0) -> None:
         for _ in range(count):
             sender.sendto(b"x", receiver.getsockname())
             receiver.recv(1)
-            time.sleep(gap_seconds)
+            if until():
+                return
+
+
+def stalled_receives() -> AbstractContextManager[Stalls]:
+    """Stalls of NET_RX where it interrupts this thread."""
+    tid = threading.get_native_id()
+    return stall("softirq_entry", milliseconds=MILLISECONDS, count=COUNT, vector=NET_RX, tid=tid)
+
+
+def receive_all(stalls: Stalls) -> None:
+    """Send until all stalls have happened."""
+
+    def done() -> bool:
+        time.sleep(0.03)
+        return len(stalls) == COUNT
+
+    send_datagrams(50, done)
+    assert len(stalls) == COUNT
 
 
 def test_long_runs_have_their_number_and_length() -> None:
     """Stalls after our entry program are part of the run: exact count, slot and sum."""
-    with (
-        running(Softirq) as probe,
-        stall("softirq_entry", milliseconds=MILLISECONDS, count=COUNT, vector=NET_RX) as stalls,
-    ):
-        send_datagrams(COUNT + 1, gap_seconds=0.05)
-        assert len(stalls) == COUNT
-        runs = slots(probe, RUN, "net_rx")
-        assert runs[slot_of(MILLISECONDS / 1e3) :].sum() == COUNT
-        assert runs[slot_of(MILLISECONDS / 1e3)] == COUNT or disturbed()
-        assert slots(probe, DELAY, "net_rx")[slot_of(MILLISECONDS / 1e3) :].sum() == 0
+    with running(Softirq) as probe, stalled_receives() as stalls:
+        receive_all(stalls)
+        assert late(probe, RUN) >= COUNT
+        if not disturbed():
+            assert late(probe, RUN) == slots(probe, RUN, "net_rx")[SLOT] == COUNT
+            assert late(probe, DELAY) == 0
         found = metric(probe, RUN)
         assert found.sums is not None
         total = found.sums[row(found, vector="net_rx")][0]
@@ -76,36 +96,28 @@ def test_long_runs_have_their_number_and_length() -> None:
 
 def test_long_runs_are_events() -> None:
     """Each names the vector, its length and the process that was interrupted: the sender."""
-    with (
-        running(Softirq) as probe,
-        stall("softirq_entry", milliseconds=MILLISECONDS, count=COUNT, vector=NET_RX) as stalls,
-    ):
-        send_datagrams(COUNT + 1, gap_seconds=0.05)
+    with running(Softirq) as probe, stalled_receives() as stalls:
+        receive_all(stalls)
         rows = events(probe, "slow_runs")
         rows = rows[rows["vector"] == NET_RX]
         truth = stalls.rows()
+        rows = rows[rows["tgid"] == os.getpid()]  # others' runs may be slow too
         assert len(rows) == len(truth) == COUNT
         assert (rows["run"] >= truth["duration"]).all()
         assert (rows["run"] < truth["duration"] + 5_000_000).all() or disturbed()
         assert (rows["cpu"] == truth["cpu"]).all()
-        assert (rows["tgid"] == os.getpid()).sum() >= COUNT - 1
         assert probe.account().produced >= COUNT
 
 
 def test_long_delays_have_their_number_and_length() -> None:
     """Stalls before our entry program are delay."""
-    with (
-        stall("softirq_entry", milliseconds=MILLISECONDS, count=COUNT, vector=NET_RX) as stalls,
-        running(Softirq) as probe,
-    ):
-        before = len(stalls)
-        send_datagrams(COUNT + 3, gap_seconds=0.05)
-        expected = COUNT - before
-        delays = slots(probe, DELAY, "net_rx")
-        assert expected > 0
-        assert delays[slot_of(MILLISECONDS / 1e3) :].sum() == expected
-        assert delays[slot_of(MILLISECONDS / 1e3)] == expected or disturbed()
-        assert slots(probe, RUN, "net_rx")[slot_of(MILLISECONDS / 1e3) :].sum() == 0
+    with stalled_receives() as stalls, running(Softirq) as probe:
+        receive_all(stalls)
+        if disturbed():  # packets of others that come during a stall count with the one before
+            assert late(probe, DELAY) >= COUNT - 2
+        else:
+            assert late(probe, DELAY) == slots(probe, DELAY, "net_rx")[SLOT] == COUNT
+            assert late(probe, RUN) == 0
 
 
 def test_runs_are_those_of_proc_softirqs() -> None:
@@ -122,7 +134,7 @@ def test_runs_are_those_of_proc_softirqs() -> None:
         delayed = totals(probe, DELAY)
     for vector, ours in ours_after.items():
         expected = after[vector] - before[vector]
-        assert ours - ours_before[vector] == pytest.approx(expected, abs=20 + 0.002 * expected)
+        assert ours - ours_before[vector] == pytest.approx(expected, abs=50 + 0.002 * expected)
     assert ours_after["net_rx"] > 1000
     assert delayed["net_rx"] == pytest.approx(ours_after["net_rx"], rel=0.01)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+import msgspec
+
 from huatuo.cli.common import add_config, configuration, print_json, table
 from huatuo.kernel.host import Host
 from huatuo.probes.running import ProbeSet
@@ -19,30 +21,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="fail if any probe cannot run")
 
 
+class Line(msgspec.Struct):
+    """What became of one probe."""
+
+    probe: str
+    status: str
+    reason: str
+    hooks: list[str]
+
+
 def run(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     host = Host()
     probes = ProbeSet(host, config.probes, config.settings)
-    rows = []
+    lines = []
     for entry in probes.entries.values():
-        if entry.status == "selected":
-            probes.start_one(entry)
-            if entry.probe:
-                probes.collect()
-                probes.stop_one(entry, "ok", "")
-        rows.append(
-            {
-                "probe": entry.name,
-                "status": entry.status,
-                "reason": entry.reason or entry.last_error,
-                "hooks": entry.hooks,
-            }
-        )
+        if entry.status == "selected" and probes.start_one(entry):
+            probes.collect()
+            probes.stop_one(entry, "ok", "")
+        lines.append(Line(entry.name, entry.status, entry.reason or entry.last_error, entry.hooks))
     if arguments.json:
-        print_json({"kernel": host.kernel_release, "probes": rows})
+        print_json({"kernel": host.kernel_release, "probes": lines})
     else:
-        lines = [[r["probe"], r["status"], str(r["reason"]) or ", ".join(r["hooks"])] for r in rows]
-        print(table(lines, ["PROBE", "STATUS", "HOOKS OR REASON"]))
-    lacking = [row for row in rows if row["status"] in ("unavailable", "failed")]
-    failed = any(row["status"] == "failed" for row in rows)
-    return 1 if failed else 3 if lacking and arguments.strict else 0
+        rows = [[line.probe, line.status, line.reason or ", ".join(line.hooks)] for line in lines]
+        print(table(rows, ["PROBE", "STATUS", "HOOKS OR REASON"]))
+    found = {line.status for line in lines}
+    if "failed" in found:
+        return 1
+    return 3 if "unavailable" in found and arguments.strict else 0

@@ -9,6 +9,7 @@ import argparse
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import msgspec
 
@@ -62,8 +63,8 @@ def _cost(state: ProbeState) -> str:
 def _from_agent(config: Config) -> list[ProbeState] | None:
     request = urllib.request.Request(f"http://{config.agent.listen}/api/v1/probes")
     if config.agent.token_file:
-        with open(config.agent.token_file) as stream:
-            request.add_header("Authorization", f"Bearer {stream.read().strip()}")
+        token = Path(config.agent.token_file).read_text().strip()
+        request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
             document = json.load(answer)

@@ -17,7 +17,8 @@ class Softirq(BpfProbe):
     an earlier vector, a busy ksoftirqd); a long run holds up whoever was interrupted, and every
     vector behind it.
     Hooks: irq:softirq_raise, irq:softirq_entry, irq:softirq_exit (kernel/softirq.c).
-    Cost: COST per softirq; a raise of what is already raised reads no clock.
+    Cost: about 130 ns per softirq in three programs, and entering them; a raise of what is already
+    raised reads no clock.
     """
 
     priority = 40
