@@ -82,6 +82,7 @@ class Agent:
             self.probe_set.start()
             give_back()
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(asyncio.to_thread(self.enricher.symbols.name, 1))  # loads them
                 tasks.create_task(self._drain_forever())
                 tasks.create_task(self._collect_forever())
                 tasks.create_task(self._govern_forever())
@@ -202,6 +203,8 @@ class Agent:
             for entry in self.probe_set.entries.values()
             if entry.status == "shed"
         ]
+        if self.enricher.symbols.problem:
+            problems.append(self.enricher.symbols.problem)
         return Health(
             status="degraded" if problems else "ok",
             problems=problems,

@@ -86,6 +86,7 @@ class Governor:
         self._before: dict[str, dict[str, Statistics]] = {}
         self._cpu_before: tuple[float, float] | None = None
         self._over = False
+        self._unmeasurable = False
 
     @property
     def total_ratio(self) -> float:
@@ -103,7 +104,9 @@ class Governor:
         try:
             self._window = statistics_window()
         except OSError as error:
-            log.info("programs cannot be measured: %s", error)
+            if not self._unmeasurable:
+                log.info("what programs cost cannot be measured: %s", error)
+            self._unmeasurable = True
             return
         self._window_began = self._clock()
         self._before = {entry.name: probe.cost() for entry, probe in self._probes.running()}

@@ -55,7 +55,16 @@ def test_slot_is_the_power_of_two_of_a_second(slot_of: object, ns: int) -> None:
 
 @pytest.mark.parametrize(
     ("ns", "slot"),
-    [(0, 0), (953, 0), (955, 1), (976_561, 10), (976_565, 11), (999_999_999, 20), (1_000_000_000, 21), (2**63, 26)],
+    [
+        (0, 0),
+        (953, 0),
+        (955, 1),
+        (976_561, 10),
+        (976_565, 11),
+        (999_999_999, 20),
+        (1_000_000_000, 21),
+        (2**63, 26),
+    ],
 )
 def test_known_values(slot_of: object, ns: int, slot: int) -> None:
     assert slot_of(ns) == slot  # type: ignore[operator]

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -128,13 +128,12 @@ def _no_empty_cgroups_left() -> Iterator[None]:
     yield
     for directory in made:
         for _ in range(20):
-            with suppress(FileNotFoundError):
-                try:
-                    directory.rmdir()
-                except OSError:
-                    time.sleep(0.1)
-                    continue
-            break
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.1)  # a monitor is still leaving it
 
 
 @contextmanager

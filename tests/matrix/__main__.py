@@ -1,4 +1,4 @@
-"""python -m tests.matrix: list, fetch, run and probe the kernels of the matrix."""
+"""python -m tests.matrix: test, list, fetch, run and probe the kernels of the matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import probe, vm
+from . import answers, probe, suite, vm
 from .fetch import fetch
 from .kernels import KERNELS, Kernel, MatrixError, find, installed
 
@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fetch([find(name) for name in arguments.kernels], refresh=arguments.refresh)
         if arguments.action == "probe":
             return _probe([find(name) for name in arguments.kernels])
+        if arguments.action == "test":
+            return _test(arguments)
         return _run(arguments)
     except MatrixError as error:
         print(f"matrix: {error}", file=sys.stderr)
@@ -39,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     fetching.add_argument("--refresh", action="store_true", help="get the newest package again")
     probing = actions.add_parser("probe", help="show what each kernel can do, as a table")
     probing.add_argument("kernels", nargs="*", default=every)
+    testing = actions.add_parser("test", help="huatuo check and the live tests on each kernel")
+    testing.add_argument("kernels", nargs="*", default=every)
+    testing.add_argument("--accept", action="store_true", help="take what check says as expected")
+    testing.add_argument("--only", nargs="+", default=["tests/live"], metavar="TEST")
+    testing.add_argument("--results", type=Path, default=suite.RESULTS, metavar="FOLDER")
     running = actions.add_parser("run", help="run a command inside one kernel")
     running.add_argument("--kernel", required=True)
     running.add_argument("--cgroup", choices=("v2", "hybrid", "v1"), default="v2")
@@ -70,6 +77,32 @@ def _probe(kernels: Sequence[Kernel]) -> int:
     for line in probe.table([probe.ask(kernel) for kernel in kernels]):
         print(line)
     return 0
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    kernels = [find(name) for name in arguments.kernels]
+    if (reason := vm.missing()) is not None:
+        raise MatrixError(reason)
+    outcomes = []
+    for kernel in kernels:
+        print(f"kernel {fetch(kernel).release}", flush=True)
+        outcome = suite.run(
+            kernel,
+            results=arguments.results / kernel.name,
+            on_line=lambda line: print(f"  {line}", flush=True),
+            selection=arguments.only,
+        )
+        outcomes.append(outcome)
+        if arguments.accept and outcome.found:
+            accepted = answers.merged(answers.read(), kernel.name, outcome.found)
+            answers.EXPECTED.write_text(answers.text(accepted))
+    for outcome in outcomes:
+        for problem in outcome.problems:
+            print(f"\nkernel {outcome.kernel}: {problem}")
+        for reason, count in outcome.skips.most_common():
+            print(f"kernel {outcome.kernel}: {count} skipped: {reason}")
+    print("\n" + "\n".join(suite.table(outcomes)), flush=True)
+    return 1 if any(outcome.problems for outcome in outcomes) else 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

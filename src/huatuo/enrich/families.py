@@ -8,13 +8,13 @@ added to the owner's total from then on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from huatuo.enrich.containers.inventory import Inventory
-from huatuo.enrich.joined import Hashes, Joined, join
+from huatuo.enrich.joined import CGROUPS, DEVICES, Hashes, Joined, join
 from huatuo.enrich.names import DeviceNames
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
@@ -25,15 +25,44 @@ _KEPT_NS = 600 * 1_000_000_000
 Matrix = npt.NDArray[np.float64]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What vanished rows had counted: by group, ascending (k,), and when it last had rows."""
+
+    groups: Hashes
+    values: Matrix  # (k, columns)
+    seen_ns: npt.NDArray[np.int64]
+
+    def plus(self, groups: Hashes, values: Matrix, now_ns: int) -> _Kept:
+        unique, codes = np.unique(np.append(self.groups, groups), return_inverse=True)
+        sums = np.zeros((len(unique), values.shape[1]))
+        np.add.at(sums, codes, np.concatenate([self.values, values]))
+        seen = np.full(len(unique), now_ns)
+        seen[codes[: len(self.groups)]] = self.seen_ns
+        return _Kept(unique, sums, seen)
+
+    def onto(self, groups: Hashes, sums: Matrix, now_ns: int) -> _Kept:
+        """Add to the sums (g, columns) of `groups`; forgets groups that have long had no rows."""
+        if not len(self.groups):
+            return self
+        at = np.minimum(np.searchsorted(self.groups, groups), len(self.groups) - 1)
+        found = self.groups[at] == groups
+        sums[found] += self.values[at[found]]
+        self.seen_ns[at[found]] = now_ns
+        fresh = now_ns - self.seen_ns <= _KEPT_NS
+        if fresh.all():
+            return self
+        return _Kept(self.groups[fresh], self.values[fresh], self.seen_ns[fresh])
+
+
+@dataclass(frozen=True, slots=True)
 class _Past:
     """A family as it was at the last collection: rows (n,) ascending, their groups and values."""
 
     rows: Hashes
     groups: Hashes
     values: Matrix  # (n, columns)
-    kept: dict[int, Matrix] = field(default_factory=dict)  # group → what vanished rows had counted
-    seen_ns: dict[int, int] = field(default_factory=dict)  # group in `kept` → last time it had rows
+    kept: _Kept
 
 
 class Families:
@@ -43,6 +72,7 @@ class Families:
         self._inventory = inventory
         self._devices = devices
         self._past: dict[str, _Past] = {}
+        self._tables: dict[str, tuple[object, Mapping[str, Column], Joined]] = {}
 
     def joined(self, metrics: Iterable[Metric], now_ns: int) -> list[Metric]:
         tables: dict[int, tuple[Mapping[str, Column], Joined]] = {}
@@ -52,26 +82,38 @@ class Families:
                 found.append(metric)
                 continue
             known = tables.get(id(metric.labels))
-            if known is None or known[0] is not metric.labels:
-                table = join(metric.labels, len(metric), self._inventory, self._devices)
-                known = tables[id(metric.labels)] = (metric.labels, table)
+            if known is None:
+                table = self._table(metric.name, metric.labels, len(metric))
+                known = tables[id(metric.labels)] = (metric.labels, table)  # keeps the id taken
             found.append(self._summed(metric, known[1], now_ns))
         return found
+
+    def _table(self, name: str, columns: Mapping[str, Column], rows: int) -> Joined:
+        """Joined anew only if rows have come or gone, or names may have changed."""
+        epoch: tuple[object, ...] = self._inventory.epoch
+        if any(column.meaning.name in DEVICES for column in columns.values()):
+            epoch = (*epoch, self._devices.epoch)
+        known = self._tables.get(name)
+        if known is not None and known[0] == epoch and _same(known[1], columns):
+            return known[2]
+        table = join(columns, rows, self._inventory, self._devices)
+        if self._inventory.epoch == epoch[: len(self._inventory.epoch)]:
+            self._tables[name] = (epoch, _copied(columns), table)
+        return table
 
     def _summed(self, metric: Metric, table: Joined, now_ns: int) -> Metric:
         if not len(metric):
             return replace(metric, labels=table.labels)
         values = _matrix(metric)
         values[table.dropped] = 0
-        if table.has_cgroups and metric.kind is not Role.GAUGE:
-            sums = self._monotonic(metric.name, table, values, now_ns)
-        else:
-            sums = np.add.reduceat(values[table.order], table.starts, axis=0)
-        living = _living(table)
+        sums = np.add.reduceat(values[table.order], table.starts, axis=0)
+        has_cgroups = any(column.meaning.name in CGROUPS for column in metric.labels.values())
+        if has_cgroups and metric.kind is not Role.GAUGE:
+            self._keep(metric.name, table, values, sums, now_ns)
         labels = table.labels
-        if not living.all():
-            sums = sums[living]
-            kept = np.flatnonzero(living).tolist()
+        if not table.living.all():
+            sums = sums[table.living]
+            kept = np.flatnonzero(table.living).tolist()
             labels = {
                 name: Column([column.values[at] for at in kept]) for name, column in labels.items()
             }
@@ -80,36 +122,20 @@ class Families:
             return replace(metric, values=slots, sums=sums[:, -1], labels=labels)
         return replace(metric, values=sums[:, 0], labels=labels)
 
-    def _monotonic(self, name: str, table: Joined, values: Matrix, now_ns: int) -> Matrix:
-        """Sums by group, (g, columns), with what vanished rows had counted."""
-        sums = np.add.reduceat(values[table.order], table.starts, axis=0)
-        sizes = np.diff(table.starts, append=len(table.order))
-        groups = np.empty(len(table.order), np.uint64)
-        groups[table.order] = np.repeat(table.groups, sizes)
-        rows, first = np.unique(table.rows[~table.dropped], return_index=True)
-        first = np.flatnonzero(~table.dropped)[first]
-        now = _Past(rows, groups[first], values[first])
+    def _keep(self, name: str, table: Joined, values: Matrix, sums: Matrix, now_ns: int) -> None:
+        """Compare a family with its past; add what vanished rows had counted to the sums."""
+        values = values[table.at]
         past = self._past.get(name)
-        if past is not None and past.values.shape[1] == values.shape[1]:
-            now.kept, now.seen_ns = past.kept, past.seen_ns
-            for at in _vanished(past, now).tolist():
-                group = int(past.groups[at])
-                now.kept[group] = now.kept.get(group, 0) + past.values[at]
-                now.seen_ns[group] = now_ns
-        self._past[name] = now
-        if now.kept:
-            self._add_kept(now, table, sums, now_ns)
-        return sums
-
-    @staticmethod
-    def _add_kept(past: _Past, table: Joined, sums: Matrix, now_ns: int) -> None:
-        place = {group: at for at, group in enumerate(table.groups.tolist())}
-        for group in list(past.kept):
-            if group in place:
-                sums[place[group]] += past.kept[group]
-                past.seen_ns[group] = now_ns
-            elif now_ns - past.seen_ns[group] > _KEPT_NS:
-                del past.kept[group], past.seen_ns[group]
+        if past is None or past.values.shape[1] != values.shape[1]:
+            nothing = np.zeros(0, np.uint64)
+            kept = _Kept(nothing, np.zeros((0, values.shape[1])), np.zeros(0, np.int64))
+        else:
+            kept = past.kept
+            gone = _vanished(past, table, values)
+            if len(gone):
+                kept = kept.plus(past.groups[gone], past.values[gone], now_ns)
+        kept = kept.onto(table.groups, sums, now_ns)
+        self._past[name] = _Past(table.rows, table.rows_groups, values, kept)
 
 
 def _matrix(metric: Metric) -> Matrix:
@@ -120,18 +146,31 @@ def _matrix(metric: Metric) -> Matrix:
     return np.array(metric.values, np.float64).reshape(len(metric), 1)
 
 
-def _vanished(past: _Past, now: _Past) -> npt.NDArray[np.int64]:
+def _vanished(past: _Past, table: Joined, values: Matrix) -> npt.NDArray[np.int64]:
     """Rows of the past that are gone, count for another group, or have started anew."""
-    if not len(now.rows):
+    if past.rows is table.rows:
+        return np.flatnonzero((values < past.values).any(axis=1))
+    if not len(table.rows):
         return np.arange(len(past.rows))
-    at = np.minimum(np.searchsorted(now.rows, past.rows), len(now.rows) - 1)
-    same = (now.rows[at] == past.rows) & (now.groups[at] == past.groups)
-    same &= (now.values[at] >= past.values).all(axis=1)
+    at = np.minimum(np.searchsorted(table.rows, past.rows), len(table.rows) - 1)
+    same = (table.rows[at] == past.rows) & (table.rows_groups[at] == past.groups)
+    same &= (values[at] >= past.values).all(axis=1)
     return np.flatnonzero(~same)
 
 
-def _living(table: Joined) -> npt.NDArray[np.bool_]:
-    """Groups that have rows besides those of forgotten owners."""
-    if not table.dropped.any():
-        return np.ones(len(table.starts), np.bool_)
-    return np.logical_or.reduceat(~table.dropped[table.order], table.starts)
+def _same(before: Mapping[str, Column], now: Mapping[str, Column]) -> bool:
+    """Whether two tables have the same labels with the same values in the same order."""
+    return before.keys() == now.keys() and all(
+        len(column.values) == len(now[label].values)
+        and isinstance(column.values, np.ndarray) == isinstance(now[label].values, np.ndarray)
+        and bool(np.all(column.values == now[label].values))
+        for label, column in before.items()
+    )
+
+
+def _copied(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """So that a probe may use its arrays again."""
+    return {
+        label: Column(np.array(c.values) if isinstance(c.values, np.ndarray) else list(c.values))
+        for label, c in columns.items()
+    }

@@ -17,9 +17,10 @@ from huatuo.enrich.names import DeviceNames
 from huatuo.model.event import Container
 from huatuo.model.metric import Column
 
-__all__ = ["Joined", "full_name", "join"]
+__all__ = ["CGROUPS", "DEVICES", "Joined", "full_name", "join"]
 
 CGROUPS = ("cgroup_id_t", "blkcg_id_t")
+DEVICES = ("disk_t", "ifindex_t")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 Codes = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -30,17 +31,21 @@ class Joined:
     """Rows of one table, grouped by their labels as they are after the join.
 
     `order` (n,) sorts rows into groups, `starts` (g,) are the groups' first positions in it, and
-    `labels` has g values per label. `rows` (n,) identify a row by its kernel identities, `groups`
-    (g,) a group by its names, `dropped` (n,) marks rows of owners forgotten long ago.
+    `labels` has g values per label; `groups` (g,) are hashes of them. `dropped` (n,) marks rows
+    of owners forgotten long ago; `living` (g,) groups with other rows. Of those others, `rows`
+    (m,) are hashes of the kernel identities, ascending, `at` (m,) where they are in the table,
+    and `rows_groups` (m,) their groups.
     """
 
     order: Codes
     starts: Codes
     labels: dict[str, Column]
-    rows: Hashes
     groups: Hashes
     dropped: npt.NDArray[np.bool_]
-    has_cgroups: bool
+    living: npt.NDArray[np.bool_]
+    rows: Hashes
+    at: Codes
+    rows_groups: Hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,7 @@ def join(
             factors.append(_plain(label, column, devices))
     if netns is not None:
         factors.append(_Factor(np.zeros(rows, np.int64), [()], netns.astype(np.uint64), ()))
-    has_cgroups = any(column.meaning.name in CGROUPS for column in columns.values())
-    return _grouped(factors, rows, dropped, has_cgroups)
+    return _grouped(factors, rows, dropped)
 
 
 def _has_container(columns: Mapping[str, Column]) -> bool:
@@ -171,28 +175,37 @@ def _factor(
     return _Factor(codes, list(distinct), raw, labels)
 
 
-def _grouped(
-    factors: list[_Factor], rows: int, dropped: npt.NDArray[np.bool_], has_cgroups: bool
-) -> Joined:
+def _grouped(factors: list[_Factor], rows: int, dropped: npt.NDArray[np.bool_]) -> Joined:
     key = np.zeros(rows, np.int64)
     raw = np.zeros(rows, np.uint64)
     for factor in factors:
         key = key * max(len(factor.names), 1) + factor.codes
         raw = _mixed(raw, factor.raw)
     order = np.argsort(key, kind="stable")
-    in_order = key[order]
-    starts = np.flatnonzero(np.diff(in_order, prepend=-1) != 0)
-    first = order[starts]
-    groups = np.zeros(len(starts), np.uint64)
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1) != 0)
+    labels, groups = _names_of(factors, order[starts])
+    sizes = np.diff(starts, append=rows)
+    group_of = np.empty(rows, np.uint64)
+    group_of[order] = np.repeat(groups, sizes)
+    kept = np.flatnonzero(~dropped)
+    unique, first = np.unique(raw[kept], return_index=True)
+    at = kept[first]
+    living = np.logical_or.reduceat(~dropped[order], starts) if rows else np.zeros(0, np.bool_)
+    return Joined(order, starts, labels, groups, dropped, living, unique, at, group_of[at])
+
+
+def _names_of(factors: list[_Factor], rows: Codes) -> tuple[dict[str, Column], Hashes]:
+    """Labels of these rows, and a hash of each row's labels."""
+    groups = np.zeros(len(rows), np.uint64)
     labels: dict[str, Column] = {}
     for factor in factors:
-        codes = factor.codes[first].tolist()
+        codes = factor.codes[rows]
         hashes = np.array([hash(name) for name in factor.names], np.int64).view(np.uint64)
-        groups = _mixed(groups, hashes[codes] if len(codes) else hashes[:0])
+        groups = _mixed(groups, hashes[codes] if len(codes) else groups)
         for at, label in enumerate(factor.labels):
             names = [name[at] for name in factor.names]
-            labels[label] = Column([names[code] for code in codes])
-    return Joined(order, starts, labels, raw, groups, dropped, has_cgroups)
+            labels[label] = Column([names[code] for code in codes.tolist()])
+    return labels, groups
 
 
 def _mixed(hashes: Hashes, values: Hashes) -> Hashes:

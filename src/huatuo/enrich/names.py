@@ -77,6 +77,12 @@ class DeviceNames:
                     names.setdefault(int(parts[0]), parts[1].rstrip(":"))
         return names
 
+    @property
+    def epoch(self) -> int:
+        """Changes when names are looked up again."""
+        self._expire()
+        return self._read_ns
+
     def _expire(self) -> None:
         now = self._host.now_ns()
         if now - self._read_ns > _FRESH_NS:

@@ -2,8 +2,9 @@
 
 Forms. A program is named ROLE or ROLE__FORM. Programs of one role are alternatives in file order:
 the first that loads and attaches is used, the others are not loaded. A role with a single form
-accompanies the role that has alternatives: it is used when a program of the same form is. That is
-all a probe writes down; what a kernel cannot do is found by trying, and the reason is kept.
+accompanies the role that has alternatives: it is used when a program of the same form is, and that
+form is not used without it. That is all a probe writes down; what a kernel cannot do is found by
+trying, and the reason is kept.
 
 Programs in `iter/` sections are not attached: `run_iterator` runs them once. Programs of a role in
 `held` are loaded but attached only by `attach_held`, for what is needed only sometimes.
@@ -190,26 +191,26 @@ class BpfObject:
         chosen_forms = set()
         for forms in roles.values():
             if len(forms) > 1 or not forms[0].form:
-                usable = next((p for p in forms if not p.missing), None)
+                usable = next((p for p in forms if not self._lacks(p, roles)), None)
                 if usable:
                     usable.used = True
                     chosen_forms.add(usable.form)
         for forms in roles.values():
             companion = forms[0]
-            if len(forms) == 1 and companion.form in chosen_forms and not companion.missing:
+            if len(forms) == 1 and companion.form in chosen_forms:
                 companion.used = True
 
+    def _lacks(self, program: Program, roles: Mapping[str, list[Program]]) -> bool:
+        """Whether a program, or one that accompanies its form, cannot be had."""
+        companions = [f[0] for f in roles.values() if len(f) == 1 and f[0].form == program.form]
+        return any(p.missing for p in (program, *companions))
+
     def _fail_if_last(self) -> None:
-        """Raise if a role has no form left, or a companion of a form in use cannot be had."""
+        """Raise if a role has no form left that can be had with all that accompanies it."""
         used = {p.role for p in self.programs if p.used}
-        forms = {p.form for p in self.programs if p.used}
-        lacking = [
-            p
-            for p in self.programs
-            if p.missing and p.role not in used and (self._alternatives(p) or p.form in forms)
-        ]
-        if lacking:
-            reasons = "; ".join(f"{p.section}: {p.missing}" for p in lacking)
+        idle = [p for p in self.programs if p.role not in used]
+        if any(self._alternatives(p) for p in idle):
+            reasons = "; ".join(f"{p.section}: {p.missing}" for p in idle if p.missing)
             raise BpfError(f"no hook works on this kernel: {reasons}")
 
     def _alternatives(self, program: Program) -> bool:
@@ -241,7 +242,8 @@ class BpfObject:
             return "the kernel refuses this program type (EPERM)"
         if "kernel BTF type ID" in why or "find kernel BTF" in why:
             return "not in this kernel"
-        rejected = [line for line in log if line and not line.startswith(("libbpf", "processed"))]
+        frame = ("libbpf", "processed", "-- ")
+        rejected = [line for line in log if line and not line.startswith(frame)]
         last = rejected[-1].strip() if rejected else ""
         return f"{why}: {last}" if last else why
 

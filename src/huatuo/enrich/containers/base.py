@@ -1,17 +1,19 @@
 """What a container runtime is to us, and the helpers its modules share.
 
-One module per source (docker.py, containerd.py, …). The inventory asks all of them, in order:
+One module per source (docker.py, containerd.py, …). The inventory asks all of them:
 
-    recognise(name, parent)   does a cgroup's name say that it is a container?      every new cgroup
-    declared()                containers whose cgroup has any name, by cgroup path  every scan
-    describe(mark)            name, image, pod, … of one of them                    until answered
+    declared()               at the start of each scan: containers whose cgroup has any name
+    recognise(name, parent)  for every new cgroup: does its name say that it is a container?
+    describe(mark)           until answered: the container's name, image, pod, …
 
-Everything is read from the runtimes' own state on disk below Host.root and Host.run; a runtime
-that is not installed costs a failed open.
+A runtime lists its directories in declared(), so that describe() costs a look-up for the many
+containers that are another runtime's. Everything is read from the runtimes' own state on disk
+below Host.root and Host.run; a runtime that is not installed costs a failed open.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,13 +32,10 @@ __all__ = [
     "kept_labels",
     "kubernetes_details",
     "load",
-    "pod_uid",
+    "subdirectories",
 ]
 
 FULL_ID = re.compile(r"[0-9a-f]{64}")
-_POD = re.compile(
-    r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})"
-)
 _KEPT_LABELS = ("com.docker.compose.project", "com.docker.compose.service", "app")
 _State = TypeVar("_State")
 
@@ -80,10 +79,19 @@ class Runtime(Protocol):
         """None if this source does not know it (yet)."""
 
 
-def load(host: Host, path: Path, kind: type[_State]) -> _State | None:
+def subdirectories(directory: Path | str) -> list[tuple[str, str]]:
+    """(name, path) of each; none if the directory is not there."""
+    try:
+        with os.scandir(directory) as entries:
+            return [(e.name, e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def load(host: Host, path: Path | str, kind: type[_State]) -> _State | None:
     """A runtime's JSON file, or None where it is absent, half-written or of another form."""
     try:
-        return msgspec.json.decode(host.read(path), type=kind)
+        return msgspec.json.decode(host.read(Path(path)), type=kind)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -91,12 +99,6 @@ def load(host: Host, path: Path, kind: type[_State]) -> _State | None:
 def kept_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     """The labels worth keeping with every event."""
     return {key: labels[key] for key in _KEPT_LABELS if key in labels} if labels else {}
-
-
-def pod_uid(path: str) -> str:
-    """The uid of the Kubernetes pod that a cgroup path names last, or ""."""
-    found = _POD.findall(path)
-    return found[-1].replace("_", "-") if found else ""
 
 
 def kubernetes_details(annotations: Callable[[str], str], keys: Mapping[str, str]) -> Details:

@@ -8,14 +8,20 @@ io.kubernetes.cri.* annotations; it exists from before the start until the task 
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import FULL_ID, Details, Mark, kubernetes_details, load
+from huatuo.enrich.containers.base import (
+    FULL_ID,
+    Details,
+    Mark,
+    kubernetes_details,
+    load,
+    subdirectories,
+)
 from huatuo.kernel.host import Host
 
 __all__ = ["Containerd"]
@@ -51,7 +57,8 @@ class Containerd:
         self._host = host
         roots = [_below_run(host, state) for state in _STATES]
         self._roots = list(dict.fromkeys(roots))
-        self._paths: dict[Path, str] = {}  # bundle → cgroup path
+        self._bundles: dict[str, tuple[str, str]] = {}  # id → (directory, containerd's namespace)
+        self._paths: dict[str, str] = {}  # bundle → cgroup path
 
     def recognise(self, name: str, parent: str) -> Mark | None:
         found = _NAME.fullmatch(name)
@@ -61,37 +68,35 @@ class Containerd:
 
     def declared(self) -> Mapping[str, Mark]:
         """Tasks with an id of their user's choice (ctr); full ids are known by their cgroup."""
+        self._bundles = {
+            name: (bundle, namespace)
+            for root in self._roots
+            for namespace, directory in subdirectories(root)
+            for name, bundle in subdirectories(directory)
+        }
         found: dict[str, Mark] = {}
-        paths: dict[Path, str] = {}
-        for bundle in self._bundles():
-            if FULL_ID.fullmatch(bundle.name):
+        paths: dict[str, str] = {}
+        for name, (bundle, _) in self._bundles.items():
+            if FULL_ID.fullmatch(name):
                 continue
             path = self._paths.get(bundle) or self._cgroup_path(bundle)
             if path:
                 paths[bundle] = path
-                found[path] = Mark(path, bundle.name, "containerd", bundle.name)
+                found[path] = Mark(path, name, "containerd", name)
         self._paths = paths
         return found
 
-    def _bundles(self) -> Iterator[Path]:
-        for root in self._roots:
-            for namespace in _subdirectories(root):
-                yield from _subdirectories(namespace)
-
-    def _cgroup_path(self, bundle: Path) -> str:
-        spec = load(self._host, bundle / "config.json", _Spec)
+    def _cgroup_path(self, bundle: str) -> str:
+        spec = load(self._host, f"{bundle}/config.json", _Spec)
         path = spec.linux.cgroups_path if spec and spec.linux else ""
         return path if path.startswith("/") else ""  # slice:prefix:name: oci.py knows where
 
     def describe(self, mark: Mark) -> Details | None:
-        if mark.runtime in ("podman", "cri-o", "lxc", "nspawn"):
+        bundle, namespace = self._bundles.get(mark.id, ("", ""))
+        spec = load(self._host, f"{bundle}/config.json", _Spec) if bundle else None
+        if spec is None:
             return None
-        for root in self._roots:
-            for namespace in _subdirectories(root):
-                spec = load(self._host, namespace / mark.id / "config.json", _Spec)
-                if spec is not None:
-                    return _details(spec, "docker" if namespace.name == "moby" else "containerd")
-        return None
+        return _details(spec, "docker" if namespace == "moby" else "containerd")
 
 
 def _details(spec: _Spec, runtime: str) -> Details:
@@ -111,11 +116,3 @@ def _below_run(host: Host, state: str) -> Path:
     if state.startswith("run/"):
         return host.run / state.removeprefix("run/")
     return host.root / state
-
-
-def _subdirectories(directory: Path) -> list[Path]:
-    try:
-        with os.scandir(directory) as entries:
-            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []

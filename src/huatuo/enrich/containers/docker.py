@@ -13,7 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import Details, Mark, kept_labels, kubernetes_details, load
+from huatuo.enrich.containers.base import (
+    Details,
+    Mark,
+    kept_labels,
+    kubernetes_details,
+    load,
+    subdirectories,
+)
 from huatuo.kernel.host import Host
 
 __all__ = ["Docker"]
@@ -51,6 +58,7 @@ class _Daemon(msgspec.Struct, rename="kebab"):
 class Docker:
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._states: dict[str, str] = {}  # id → state directory
 
     @cached_property
     def _roots(self) -> list[Path]:
@@ -65,16 +73,17 @@ class Docker:
         return None
 
     def declared(self) -> Mapping[str, Mark]:
+        self._states = dict(
+            entry for root in self._roots for entry in subdirectories(root / "containers")
+        )
         return {}
 
     def describe(self, mark: Mark) -> Details | None:
-        if mark.runtime not in ("docker", ""):
+        directory = self._states.get(mark.id)
+        if directory is None:
             return None
-        for root in self._roots:
-            state = load(self._host, root / "containers" / mark.id / "config.v2.json", _Container)
-            if state is not None:
-                return _details(state)
-        return None
+        state = load(self._host, f"{directory}/config.v2.json", _Container)
+        return _details(state) if state else None
 
 
 def _details(state: _Container) -> Details:

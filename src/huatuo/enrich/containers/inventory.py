@@ -81,6 +81,11 @@ class Inventory:
         """Some process there, 0 if none is known or it is the host's own."""
         return 0 if self._netns.is_host(inode) else self._netns.process(inode)
 
+    @property
+    def epoch(self) -> tuple[int, int, int]:
+        """Changes whenever an answer may have changed."""
+        return self._identity.owners.epoch, self._block.owners.epoch, self._netns.epoch
+
     # lists
 
     def containers(self) -> list[Container]:

@@ -31,6 +31,7 @@ class Netns:
         self._owners: dict[int, Container] = {}  # as they were when they were last seen alive
         self._host_inode = 0
         self._scanned_ns = -_RESCAN_NS
+        self.epoch = 0  # grows whenever an answer may have changed
 
     def owner(self, inode: int) -> Container | None:
         """None for the host's namespace, for an unknown one and one that several owners share."""
@@ -63,6 +64,7 @@ class Netns:
     def _scan(self) -> None:
         self._scanned_ns = self._host.now_ns()
         self._host_inode = self._inode("1") or self._inode("self")
+        before = {inode: path for inode, (path, _) in self._found.items()}
         members: dict[int, dict[str, int]] = {}
         for pid in os.listdir(self._host.proc):  # noqa: PTH208  (names are enough)
             if pid.isdigit() and (inode := self._inode(pid)) not in (0, self._host_inode):
@@ -79,6 +81,7 @@ class Netns:
             if not path or self._owner_at(path) is not None:
                 del self._found[inode]  # its processes have left it; a dead owner's stays
                 self._owners.pop(inode, None)
+        self.epoch += before != {inode: path for inode, (path, _) in self._found.items()}
 
     def _one_of(self, paths: list[str]) -> str:
         """The single owner; of a pod's containers the only one besides the sandbox, or that."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import FULL_ID, Details, Mark, load
+from huatuo.enrich.containers.base import FULL_ID, Details, Mark, load, subdirectories
 from huatuo.kernel.cgroupfs import hierarchies
 from huatuo.kernel.host import Host
 
@@ -39,43 +39,43 @@ class _Oci:
     def __init__(self, host: Host, roots: list[str]) -> None:
         self._host = host
         self._roots = roots
+        self._states: dict[str, str] = {}  # id → state directory
         self._marks: dict[str, dict[str, Mark]] = {}  # state directory → cgroup path → container
 
     def recognise(self, name: str, parent: str) -> Mark | None:  # noqa: ARG002
         return None
 
     def declared(self) -> Mapping[str, Mark]:
+        self._states = dict(entry for parent in self._parents() for entry in subdirectories(parent))
         marks: dict[str, dict[str, Mark]] = {}
-        for directory in self._states():
-            if not FULL_ID.fullmatch(directory.name):
-                known = self._marks.get(str(directory))
-                marks[str(directory)] = known or self._marks_of(directory)
+        for name, directory in self._states.items():
+            if not FULL_ID.fullmatch(name):
+                marks[directory] = self._marks.get(directory) or self._marks_of(name, directory)
         self._marks = marks
         return {path: mark for found in marks.values() for path, mark in found.items()}
 
     def describe(self, mark: Mark) -> Details | None:
-        for directory in self._states():
-            if directory.name == mark.id:
-                _, created = self._read(directory)
-                return Details(started=created) if created else None
-        return None
+        directory = self._states.get(mark.id)
+        _, created = self._read(directory) if directory else ([], "")
+        return Details(started=created) if created else None
 
-    def _states(self) -> Iterator[Path]:
-        for pattern in self._roots:
-            if "*" in pattern:
-                yield from self._host.run.glob(f"{pattern}/*")
+    def _parents(self) -> Iterator[Path | str]:
+        for root in self._roots:
+            if root.endswith("/*"):
+                for _, namespace in subdirectories(self._host.run / root.removesuffix("/*")):
+                    yield namespace
             else:
-                yield from _entries(self._host.run / pattern)
+                yield self._host.run / root
 
-    def _marks_of(self, directory: Path) -> dict[str, Mark]:
+    def _marks_of(self, name: str, directory: str) -> dict[str, Mark]:
         paths, _ = self._read(directory)
         paths = [path for path in paths if path not in ("", "/")]
         if not paths:
             return {}
-        mark = Mark(paths[0], directory.name, self.runtime, directory.name)
+        mark = Mark(paths[0], name, self.runtime, name)
         return dict.fromkeys(paths, mark)
 
-    def _read(self, directory: Path) -> tuple[list[str], str]:
+    def _read(self, directory: str) -> tuple[list[str], str]:
         """(its cgroup's path in the identity and in the blkio hierarchy, time of creation)."""
         raise NotImplementedError
 
@@ -86,8 +86,8 @@ class Runc(_Oci):
     def __init__(self, host: Host) -> None:
         super().__init__(host, ["runc", "containerd/runc/*", "docker/runtime-runc/*"])
 
-    def _read(self, directory: Path) -> tuple[list[str], str]:
-        state = load(self._host, directory / "state.json", _RuncState)
+    def _read(self, directory: str) -> tuple[list[str], str]:
+        state = load(self._host, f"{directory}/state.json", _RuncState)
         if state is None:
             return [], ""
         return [self._path(state, "memory"), self._path(state, "blkio")], state.created
@@ -112,14 +112,6 @@ class Crun(_Oci):
     def __init__(self, host: Host) -> None:
         super().__init__(host, ["crun", "containerd/crun/*"])
 
-    def _read(self, directory: Path) -> tuple[list[str], str]:
-        state = load(self._host, directory / "status", _CrunState)
+    def _read(self, directory: str) -> tuple[list[str], str]:
+        state = load(self._host, f"{directory}/status", _CrunState)
         return ([state.cgroup_path], state.created) if state else ([], "")
-
-
-def _entries(directory: Path) -> list[Path]:
-    try:
-        with os.scandir(directory) as entries:
-            return [Path(entry.path) for entry in entries]
-    except OSError:
-        return []

@@ -67,6 +67,7 @@ class Owners:
         self._undescribed: list[Owner] = []
         self._leaving: deque[tuple[int, int, _Entry]] = deque()  # (gone ns, id, entry)
         self._forgotten: dict[int, None] = {}  # in order of forgetting
+        self.epoch = 0  # grows whenever an answer may have changed
 
     def find(self, cgroup_id: int) -> Owner | None:
         entry = self._ids.get(cgroup_id)
@@ -93,6 +94,7 @@ class Owners:
         """Bring everything up to date; `utc` is now as RFC 3339, for those that are gone."""
         changes = self.tree.scan()
         news = self._update_declared()
+        self.epoch += bool(changes or news)
         for change in changes:
             path = "" if change.cgroup.path == "/" else change.cgroup.path
             if change.alive:
@@ -143,6 +145,7 @@ class Owners:
             _, cgroup_id, entry = self._leaving.popleft()
             if self._ids.get(cgroup_id) is entry:
                 del self._ids[cgroup_id]
+                self.epoch += 1
                 self._forgotten[cgroup_id] = None
         while len(self._forgotten) > _FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
@@ -205,7 +208,9 @@ class Owners:
             if found is not None:
                 details = _merged(details, found)
         gone = owner.container.gone
-        owner.container = msgspec.structs.replace(_described(owner.mark, details), gone=gone)
+        described = msgspec.structs.replace(_described(owner.mark, details), gone=gone)
+        self.epoch += described != owner.container
+        owner.container = described
         return bool(details.name and details.started)
 
     def _describe_late(self, now_ns: int) -> None:
@@ -219,16 +224,19 @@ class Owners:
 
     def outermost(self) -> Iterator[Node]:
         """One cgroup per owner, none inside another: see Inventory.cgroups."""
-        containers = {e.owner.path for e in list(self._paths.values()) if e.owner.mark is not None}
-        above = {path[:at] for path in containers for at in range(len(path)) if path[at] == "/"}
+        above = {""}  # cgroups with a container below
+        for owner in list(self._containers.values()):
+            parent = owner.path.rpartition("/")[0]
+            while parent not in above:
+                above.add(parent)
+                parent = parent.rpartition("/")[0]
         pending = [self.tree.root] if self.tree.root else []
         while pending:
             node = pending.pop()
             entry = self._paths.get(node.path)
             if entry is None:
                 continue
-            owner = entry.owner.container
-            whole = node.path not in above and keeps_descendants(owner)
+            whole = node.path not in above and keeps_descendants(entry.owner.container)
             if entry.owner.mark is not None or whole or (not node.children and node.path):
                 yield node
             else:

@@ -54,6 +54,8 @@ class Podman:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._files: dict[Path, tuple[int, dict[str, _Stored]]] = {}
+        self._users: set[str] = set()  # uids whose rootless containers have been seen
+        self._stored: dict[str, tuple[Path, _Stored]] | None = None  # by id, as of this scan
 
     @cached_property
     def _roots(self) -> list[Path]:
@@ -72,29 +74,38 @@ class Podman:
         return None
 
     def declared(self) -> Mapping[str, Mark]:
+        self._stored = None
         return {}
 
     def describe(self, mark: Mark) -> Details | None:
-        if mark.runtime not in ("podman", "cri-o", ""):
-            return None
-        for storage in self._storages(mark.path):
-            for name in ("containers.json", "volatile-containers.json"):
-                stored = self._containers(storage / name).get(mark.id)
-                if stored is not None:
-                    return self._details(mark, storage, stored)
-        return None
+        user = _USER.search(mark.path)
+        if user and user[1] not in self._users:
+            self._users.add(user[1])
+            self._stored = None
+        if self._stored is None:
+            self._stored = self._read()
+        storage, stored = self._stored.get(mark.id, (Path(), None))
+        return self._details(mark, storage, stored) if stored else None
 
-    def _storages(self, path: str) -> Iterator[Path]:
-        """Directories that may hold the container of a cgroup: the user's own, then root's."""
-        roots = [*self._roots, self._host.run / "containers/storage"]
-        if user := _USER.search(path):
-            home = self._home(int(user[1]))
-            if home:
-                roots.insert(0, self._host.root / home / ".local/share/containers/storage")
-            roots.insert(0, self._host.run / "user" / user[1] / "containers")
-        for root in roots:
+    def _read(self) -> dict[str, tuple[Path, _Stored]]:
+        """Every container of every storage; files that have not changed are not read again."""
+        found: dict[str, tuple[Path, _Stored]] = {}
+        for root in self._storages():
             for driver in _DRIVERS:
-                yield root / f"{driver}-containers"
+                storage = root / f"{driver}-containers"
+                for name in ("volatile-containers.json", "containers.json"):
+                    for container_id, stored in self._containers(storage / name).items():
+                        found[container_id] = (storage, stored)
+        return found
+
+    def _storages(self) -> Iterator[Path]:
+        """Root's, and those of the users that have been seen."""
+        yield from self._roots
+        yield self._host.run / "containers/storage"
+        for uid in self._users:
+            if home := self._home(int(uid)):
+                yield self._host.root / home / ".local/share/containers/storage"
+            yield self._host.run / "user" / uid / "containers"
 
     def _home(self, uid: int) -> str:
         try:

@@ -270,8 +270,10 @@ struct bpf_iter__task {
 SEC("iter/task")
 int once_per_task__exact(struct bpf_iter__task *context)
 {
-	if (context->task)
-		bpf_task_storage_get(&tasks, context->task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_struct *task = context->task; /* read once: the verifier forgets a check */
+
+	if (task)
+		bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	return 0;
 }
 

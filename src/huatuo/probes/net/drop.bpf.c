@@ -162,7 +162,7 @@ static __always_inline __u64 socket_cgroup(struct sock *sk)
 	if (state == TCP_NEW_SYN_RECV)
 		return listener_cgroup(sk);
 	if (cgroup_v1)
-		return sk->sk_memcg->css.cgroup->kn->id;
+		return sk->sk_memcg ? sk->sk_memcg->css.cgroup->kn->id : 0;
 	return sk->sk_cgrp_data.cgroup->kn->id;
 }
 
@@ -247,7 +247,11 @@ static __always_inline void copy_headers(struct packet_drop *drop, struct sk_buf
 		drop->captured = size;
 }
 
-/* The device, if `dev` is one: a queue may have put something else in its place. */
+/*
+ * The device, if `dev` is one: a queue may have put something else in its place, and then there is
+ * the number of the device that received. A number says something in its own namespace only: none
+ * for a packet that has left its sender's, or whose namespace is not known.
+ */
 static __always_inline void fill_device(struct packet_drop *drop, struct sk_buff *skb,
 					struct sock *sk)
 {
@@ -255,9 +259,10 @@ static __always_inline void fill_device(struct packet_drop *drop, struct sk_buff
 	__u32 netns = dev ? valid_netns(dev->nd_net.net->ns.inum) : 0;
 
 	drop->netns = packet_netns(skb, sk);
-	drop->ifindex = skb->skb_iif;
-	if (netns && (!sk || netns == drop->netns))
+	if (netns && netns == drop->netns)
 		drop->ifindex = dev->ifindex;
+	else if (!netns && drop->netns)
+		drop->ifindex = skb->skb_iif;
 }
 
 static __always_inline void record_drop(void *context, struct sk_buff *skb, struct sock *sk,
@@ -318,7 +323,7 @@ static __always_inline int dropped(void *context, struct sk_buff *skb, struct so
 	return 0;
 }
 
-/* commit ed9da9fe6d1b ("net: skb: add rx_sk to trace_kfree_skb"), v6.11 */
+/* commit c53795d48ee8 ("net: add rx_sk to trace_kfree_skb"), v6.11 */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop__receiver, struct sk_buff *skb, void *location, unsigned int reason,
 	     struct sock *receiver)
