@@ -27,7 +27,7 @@ ORDER = {
     "triggers": 4,
     "store": 5,
     "export": 5,
-    "selfmetrics": 5,
+    "selfmetrics": 6,
     "serve": 6,
     "cli": 7,
     "agent": 8,

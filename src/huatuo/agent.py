@@ -176,7 +176,7 @@ class Agent:
             *found,
             *probe_metrics(states),
             *governor_metrics(self.governor, states),
-            *agent_metrics(self.health(), self.stream_lost),
+            *agent_metrics(self.health(), self.store.usage(), self.stream_lost),
         ]
 
     def probes(self) -> list[ProbeState]:
@@ -205,6 +205,7 @@ class Agent:
         ]
         if self.enricher.symbols.problem:
             problems.append(self.enricher.symbols.problem)
+        problems += self.store.usage().notices
         return Health(
             status="degraded" if problems else "ok",
             problems=problems,

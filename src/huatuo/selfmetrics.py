@@ -13,6 +13,7 @@ from huatuo.model.meaning import Role
 from huatuo.model.metric import Metric
 from huatuo.model.state import Health, ProbeState
 from huatuo.probes.running import Entry
+from huatuo.store.base import Usage
 
 __all__ = ["agent_metrics", "describe", "governor_metrics", "probe_metrics"]
 
@@ -132,8 +133,15 @@ def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[M
     )
 
 
-def agent_metrics(health: Health, stream_lost: int) -> Iterator[Metric]:
-    """Constant facts, and what slow readers of the event stream missed."""
+def agent_metrics(health: Health, usage: Usage, stream_lost: int) -> Iterator[Metric]:
+    """Constant facts, the store, and what slow readers of the event stream missed."""
+    gauges = {"bytes": usage.bytes, "events": usage.events, "series": usage.series}
+    for name, value in gauges.items():
+        yield Metric.of(f"huatuo_store_{name}", Role.GAUGE, f"{name} held", {(): float(value)})
+    lost = {("events",): float(usage.lost_events), ("snapshots",): float(usage.lost_snapshots)}
+    yield Metric.of(
+        "huatuo_store_lost_total", Role.COUNTER, "what could not be written", lost, ["what"]
+    )
     yield Metric.of(
         "huatuo_agent_stream_lost_total",
         Role.COUNTER,

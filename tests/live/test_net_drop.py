@@ -262,20 +262,20 @@ def test_drop_on_sending_is_the_senders() -> None:
 
 
 def test_without_a_socket_the_namespace_tells_the_container() -> None:
-    program = "input()\n" + SENDING.format(
-        family="AF_INET", address="127.0.0.1", count=7, port=5002
-    )
+    sending = SENDING.format(family="AF_INET", address="127.0.0.1", count=7, port=5002)
+    program = f"print(1, flush=True); input()\n{sending}\nprint(2, flush=True); input()"
     with namespace("own") as name, cgroup("own") as group, running(Drop, **NO_LIMIT) as probe:
         inventory = Inventory(HOST)
         enricher = Enricher(HOST, inventory)
-        enter = f'echo $$ > {group.directory}/cgroup.procs && exec ip netns exec {name} $0 -c "$1"'
-        argv = ["sh", "-c", enter, PYTHON, program + "\ninput()"]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, text=True) as sender:
-            assert sender.stdin
-            time.sleep(0.5)
+        join = f"echo $$ > {group.directory}/cgroup.procs && exec ip netns exec {name} "
+        argv = ["sh", "-c", join + '"$0" -c "$1"', PYTHON, program]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(argv, text=True, **pipes) as sender:
+            assert sender.stdin and sender.stdout
+            assert sender.stdout.readline() == "1\n"
             inventory.refresh()
             print(file=sender.stdin, flush=True)
-            time.sleep(0.5)
+            assert sender.stdout.readline() == "2\n"
             found = [e for batch in probe.drain() for e in enricher.events(batch, Drop)]
             (joined,) = [m for m in enricher.metrics(probe.collect()) if m.name == PACKETS]
             sender.kill()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -134,18 +133,19 @@ class TestFiles:
         store.append_events([event(0)])
         store.close()
         tmp_path.chmod(0o555)
-        code = (
-            "import os, sys; os.getuid() or os.setuid(65534)\n"
-            "from pathlib import Path\n"
-            "from huatuo.store.embedded import EmbeddedStore\n"
-            "from huatuo.store.base import EventQuery\n"
-            f"store = EmbeddedStore.open_readonly(Path({str(tmp_path)!r}))\n"
-            "assert len(store.events(EventQuery())) == 1\n"
-        )
         for parent in tmp_path.parents:
             if parent.stat().st_uid == os.getuid() and parent.name.startswith("pytest"):
                 parent.chmod(0o755)
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                os.getuid() or os.setuid(65534)
+                reader = EmbeddedStore.open_readonly(tmp_path)
+                status = int(serials(reader.events(EventQuery())) != [0])
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
         tmp_path.chmod(0o755)
 
     def test_reading_where_no_store_is(self, tmp_path: Path) -> None:
@@ -236,7 +236,8 @@ class TestDamage:
                 rows = db.execute(f"SELECT {key}, {column} FROM {table} ORDER BY {key}").fetchall()
                 where, data = rows[0] if column != "search" else rows[1]
                 broken = bytearray(data)
-                broken[len(data) // 2] ^= 0x10
+                for at in range(10, len(data), 40):
+                    broken[at] ^= 0x10
                 db.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (broken, where))
         found = store.events(EventQuery(limit=10**6))
         assert 1 < len(found) < 4 * BLOCK_EVENTS
@@ -246,6 +247,20 @@ class TestDamage:
         assert len(store.usage().notices) == 3
         assert all("cannot be read" in notice for notice in store.usage().notices)
         store.close()
+
+
+class TestBlocks:
+    def test_values_that_are_everywhere_different(self, store: EmbeddedStore) -> None:
+        """They have no column; every one is found, and what is not there is not."""
+        total = 4 * BLOCK_EVENTS
+        store.append_events([event(n, fields={"id": f"10.{n}"}) for n in range(total)])
+        for n in range(0, total, 997):
+            (found,) = store.events(EventQuery(fields={"id": f"10.{n}"}))
+            assert found.fields == {"id": f"10.{n}"}
+        assert store.events(EventQuery(fields={"id": "10."})) == []
+        assert store.events(EventQuery(fields={"id": f"10.{total}"})) == []
+        facets = store.facets(EventQuery(), ["id"])
+        assert {facet.count for facet in facets} == {1}
 
 
 class TestRetention:
@@ -258,7 +273,7 @@ class TestRetention:
             store.append_events([event(i * 500 + n, title=texts[n]) for n in range(500)])
             store.append_metrics(START + i * 500 * SECOND, [counter(rng.random(50))])
             store.expire(START + i * 500 * SECOND)
-            assert store.usage().bytes < 4 << 20 | 1 << 22
+            assert store.usage().bytes <= 8 << 20  # 4 MiB and the WAL
         kept = serials(store.events(EventQuery(limit=total)))
         assert kept == list(range(total))[::-1][: len(kept)]
         assert total // 10 < len(kept) < total
@@ -305,7 +320,7 @@ class TestRetention:
         later = START + 10 * DAY * SECOND
         store.append_metrics(later, [counter([1.0])])
         store.expire(later)
-        assert store.usage().series == 2  # the one that lives, and by its last sample
+        assert store.usage().series == 1
         store.append_metrics(later + 3 * DAY * SECOND, [counter([2.0])])
         store.expire(later + 3 * DAY * SECOND)
         assert [name for name, *_ in store.metric_names()] == ["huatuo_test_total"]
@@ -363,7 +378,7 @@ class TestHistory:
             assert series.values[:, 1].tolist() == [(number + 1) * i for i in range(200)]
 
     def test_many_families_share_frames(self, store: EmbeddedStore) -> None:
-        metrics = [counter([1.0] * 10, f"huatuo_f{i}_total") for i in range(200)]
+        metrics = [counter([1.0] * 10, f"huatuo_f{i}_total") for i in range(500)]
         store.append_metrics(START, metrics)
         assert 1 < sql(store, "SELECT count(*) FROM head") < 20
         for metric in metrics[::40]:
@@ -396,21 +411,21 @@ class TestFullDisk:
     def disk(self, tmp_path: Path) -> Iterator[Path]:
         where = tmp_path / "disk"
         where.mkdir()
-        reason = mount_tmpfs(where, 16)
+        reason = mount_tmpfs(where, 24)
         if reason:
             pytest.skip(f"cannot mount a small disk: {reason}")
         yield where
         ctypes.CDLL(None).umount2(bytes(where), 2)
 
-    @pytest.mark.parametrize("others", [0, 6], ids=["by us", "by others"])
+    @pytest.mark.parametrize("others", [0, 10], ids=["by us", "by others"])
     def test_newest_is_kept(self, disk: Path, others: int) -> None:
         store = open_store(disk, megabytes=1024)
         rng = np.random.default_rng(1)
         total = 0
-        for i in range(120):
+        for i in range(100):
             if i == 20 and others:
                 (disk / "others").write_bytes(bytes(others << 20))
-            batch = [event(total + n, title=rng.bytes(200).hex()) for n in range(300)]
+            batch = [event(total + n, title=rng.bytes(500).hex()) for n in range(300)]
             store.append_events(batch)
             store.append_metrics(START + total * SECOND, [counter(rng.random(200))])
             total += 300
@@ -418,7 +433,7 @@ class TestFullDisk:
         kept = serials(store.events(EventQuery(limit=total)))
         assert kept[0] == total - 1
         assert kept == list(range(total))[::-1][: len(kept)]
-        assert len(kept) >= 3000
+        assert len(kept) >= 1000
         assert usage.lost_events == usage.lost_snapshots == 0
         assert any("the oldest data goes" in notice for notice in usage.notices)
         series = store.metrics(MetricQuery("huatuo_test_total"))
@@ -432,13 +447,9 @@ class TestFullDisk:
         store = open_store(disk, megabytes=1024)
         store.append_events([event(0)])
         for _ in range(40):  # whatever we give up, another takes
-            with (disk / "others").open("ab") as file:
-                try:
-                    while True:
-                        file.write(bytes(4096))
-                        file.flush()
-                except OSError:
-                    pass
+            with (disk / "others").open("ab", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
             stored = store.append_events([event(n, title="x" * 2000) for n in range(300)])
             store.append_metrics(START, [counter([1.0] * 2000)])
         usage = store.usage()

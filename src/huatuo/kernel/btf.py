@@ -124,6 +124,8 @@ class Btf:
             if self._types[base].kind in (_INT, _ENUM):
                 help_text = self._tag(type_id, -1, "doc:")
                 dtype = self._dtype(base)
+                if self._types[base].name == "_Bool":
+                    typedefs = (*typedefs, "bool")
                 _, offset = self._elf.symbols[variable.name]  # BTF has it only once linked
                 found.append(Variable(variable.name, offset, dtype, typedefs, help_text))
         return found

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from huatuo.kernel.host import Host
 
-__all__ = ["Cgroup", "Hierarchies", "hierarchies", "identities", "identity_is_v1", "populated", "walk"]
+__all__ = [
+    "Cgroup",
+    "Hierarchies",
+    "hierarchies",
+    "identities",
+    "identity_is_v1",
+    "populated",
+    "walk",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class BpfProbe(Probe):
             end = variable.offset + variable.dtype.itemsize
             default = int.from_bytes(initial[variable.offset : end], "little")
             typedef = variable.typedefs[0] if variable.typedefs else str(variable.dtype)
+            if typedef == "bool":
+                default = bool(default)
             found.append(Setting(variable.name, typedef, default, variable.help))
         return found
 

@@ -8,6 +8,7 @@ filtering, counting and facets rarely touch the JSON.
 from __future__ import annotations
 
 import calendar
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,7 @@ Codes = npt.NDArray[np.uint16]
 Row = tuple[int, int, bytes]  # id, time, JSON
 
 _MAX_DISTINCT = 512  # values of a field in a block, beyond which it gets no column
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 _ALWAYS = ("probe", "kind", "container")
 _json = msgspec.json.Encoder()
 _pack = msgspec.msgpack.Encoder()
@@ -66,7 +68,9 @@ def decode_event(event_id: int, data: bytes) -> Event:
 
 def as_text(value: object) -> str:
     """A value as queries and facets spell it."""
-    return value if isinstance(value, str) else _json.encode(value).decode()
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else _json.encode(value).decode()
 
 
 def flatten(document: Mapping[str, Any]) -> dict[str, str]:
@@ -88,8 +92,25 @@ def _add(flat: dict[str, str], prefix: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if type(value) is dict:
             _add(flat, f"{prefix}{name}.", value)
+        elif type(value) is str:
+            flat[prefix + name] = value
         elif type(value) is not list:
             flat[prefix + name] = as_text(value)
+
+
+def _bloom(values: Sequence[str]) -> bytes:
+    """A Bloom filter: which values a block cannot have. Three bits of eight or more per value."""
+    size = 1 << (8 * len(values)).bit_length()
+    bits = np.zeros(size, np.uint8)
+    bits[_positions(values, size)] = 1
+    return np.packbits(bits).tobytes()
+
+
+def _positions(values: Sequence[str], size: int) -> npt.NDArray[np.uint64]:
+    hashes = np.array([zlib.crc32(value.encode()) for value in values], np.uint64)
+    with np.errstate(over="ignore"):
+        mixed = hashes[:, None] * _MIX
+    return (mixed >> np.uint64(64 - size.bit_length() + 1)).ravel()
 
 
 class Block:
@@ -101,7 +122,7 @@ class Block:
         self._payload = payload
         try:
             size = int.from_bytes(index[:4], "little")
-            header = msgspec.msgpack.decode(self._index[4 : 4 + size])
+            header = msgspec.msgpack.decode(decompress(bytes(self._index[4 : 4 + size])))
             self.count: int = header["count"]
             self._frames: dict[str, tuple[int, int]] = header["columns"]
             self._uncoded: set[str] = set(header["uncoded"])
@@ -131,11 +152,13 @@ class Block:
             words = list(dict.fromkeys(values))
             if len(words) > _MAX_DISTINCT and name not in _ALWAYS:
                 uncoded.append(name)
+                add(f"?{name}", _bloom([word for word in words if word is not None]))
                 continue
             code = {word: number for number, word in enumerate(words)}
             codes = np.array([code[value] for value in values], np.uint16)
             add(name, _pack.encode([words, codes.astype("<u2").tobytes()]))
-        header = _pack.encode({"count": len(rows), "columns": frames, "uncoded": uncoded})
+        head = {"count": len(rows), "columns": frames, "uncoded": uncoded}
+        header = compress(_pack.encode(head))
         payload = compress(b"".join(data + b"\n" for _, _, data in rows))
         return len(header).to_bytes(4, "little") + header + bytes(body), payload
 
@@ -189,7 +212,7 @@ class Block:
             if column is not None:
                 words, codes = column
                 mask &= codes == words.index(value) if value in words else False
-            elif name in self._uncoded:
+            elif name in self._uncoded and self._may_hold(name, value):
                 slow[name] = value
             else:
                 mask &= False
@@ -199,12 +222,18 @@ class Block:
             self._filter(mask, slow)
         return mask
 
+    def _may_hold(self, name: str, value: str) -> bool:
+        bits = np.unpackbits(np.frombuffer(self._frame(f"?{name}"), np.uint8))
+        return bool(bits[_positions([value], len(bits))].all())
+
     def _containing(self, text: str) -> Mask:
-        hits = np.zeros(self.count, np.bool_)
         if text.isascii():
-            lines, needle = self._lines.lower(), text.lower().encode()
-        else:
-            lines, needle = self._lines, text.encode()
+            return self._with(self._lines.lower(), text.lower().encode())
+        return self._with(self._lines, text.encode())
+
+    def _with(self, lines: bytes, needle: bytes) -> Mask:
+        """Rows in whose bytes the needle is."""
+        hits = np.zeros(self.count, np.bool_)
         at = lines.find(needle)
         while at >= 0:
             row = int(np.searchsorted(self._ends, at, side="right"))
@@ -213,14 +242,12 @@ class Block:
         return hits
 
     def _filter(self, mask: Mask, wanted: Mapping[str, str]) -> None:
-        needles = [_json.encode(value)[1:-1] for value in wanted.values()]
+        """Fields that have no column: rows that could match are decoded."""
+        for value in wanted.values():
+            mask &= self._with(self._lines, _json.encode(value)[1:-1])
         for row in np.flatnonzero(mask).tolist():
-            data = self.json(row)
-            if all(needle in data for needle in needles):
-                flat = flatten(msgspec.json.decode(data))
-                mask[row] = all(flat.get(name) == value for name, value in wanted.items())
-            else:
-                mask[row] = False
+            flat = flatten(msgspec.json.decode(self.json(row)))
+            mask[row] = all(flat.get(name) == value for name, value in wanted.items())
 
     def values(self, name: str, mask: Mask) -> Iterable[tuple[str, int]]:
         """(value, how many) of a field over these rows."""

@@ -19,7 +19,8 @@ from huatuo.model.metric import Column, Metric
 
 __all__ = ["GROUP_BYTES", "SCHEMA", "Catalog", "Family", "Numbered"]
 
-GROUP_BYTES = 32 << 10  # families share a frame of a snapshot up to about this size
+GROUP_BYTES = 16 << 10  # families share a frame of a snapshot up to about this size
+_MANY = 16  # series to look up one by one
 _DAY_NS = 86400 * 1_000_000_000
 SCHEMA = """
 CREATE TABLE families (
@@ -56,6 +57,7 @@ class Numbered:
     family: Family
     key: Key | None = None
     ids: Ids = field(default_factory=lambda: np.empty(0, np.int32))
+    packed: bytes = b""  # the same, as differences
     known: dict[str, int] = field(default_factory=dict)  # labels as JSON → number
     label_names: set[str] = field(default_factory=set)
     touched_ns: int = 0
@@ -72,8 +74,9 @@ class Catalog:
 
     def number(
         self, db: sqlite3.Connection, time_ns: int, metrics: Iterable[Metric]
-    ) -> Iterator[tuple[Metric, Family, Ids]]:
-        """Each metric with its stored family and the numbers of its series, in its order."""
+    ) -> Iterator[tuple[Metric, Family, bytes]]:
+        """Each metric with its stored family and the numbers of its series, in its order, as
+        differences of int32."""
         seen: Counter[tuple[str, str, int]] = Counter()
         for metric in metrics:
             if not len(metric):
@@ -92,7 +95,7 @@ class Catalog:
             if time_ns - entry.touched_ns > _DAY_NS // 2:
                 self._touch(db, entry.ids, time_ns)
                 entry.touched_ns = time_ns
-            yield metric, entry.family, entry.ids
+            yield metric, entry.family, entry.packed
 
     def _family(self, db: sqlite3.Connection, metric: Metric, width: int) -> Family:
         name, kind = metric.name, str(metric.kind)
@@ -123,14 +126,18 @@ class Catalog:
         names = [name for name, _ in key]
         if not entry.label_names.issuperset(names):
             self._add_label_names(db, entry, names)
-        rows = zip(*(values for _, values in key), strict=True) if key else [()] * len(metric)
-        texts = [_encode(dict(zip(names, row, strict=True))).decode() for row in rows]
+        labels = zip(*(values for _, values in key), strict=True) if key else [()] * len(metric)
+        texts = [_encode(dict(zip(names, row, strict=True))).decode() for row in labels]
+        if len(texts) > len(entry.known) + _MANY:  # at start: all at once
+            rows = db.execute("SELECT labels, id FROM series WHERE family = ?", (entry.family.id,))
+            entry.known = dict(rows.fetchall())
         known = {text: entry.known[text] for text in texts if text in entry.known}
         for text in texts:
             if text not in known:
                 known[text] = self._series_id(db, entry.family.id, text, time_ns)
         entry.key, entry.known = key, known
         entry.ids = np.array([known[text] for text in texts], np.int32)
+        entry.packed = np.diff(entry.ids, prepend=np.int32(0)).astype("<i4").tobytes()
 
     @staticmethod
     def _series_id(db: sqlite3.Connection, family: int, labels: str, time_ns: int) -> int:

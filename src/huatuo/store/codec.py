@@ -125,7 +125,7 @@ def encode_floats(values: Floats) -> bytes:
         values = np.where(missing, 0.0, values)
     for code, (scale, restore) in enumerate(_SCALES):
         with np.errstate(over="ignore", invalid="ignore"):
-            whole = np.rint(values * scale)
+            whole = np.rint(values * scale) + 0.0  # no -0.0, which integers lack
         if np.abs(whole).max(initial=0.0) < _EXACT_IN_FLOAT and _same(restore(whole), values):
             return head + bytes([code]) + encode_ints(whole.astype(np.int64))
     return head + bytes([_RAW]) + encode_ints(np.ascontiguousarray(values).view(np.int64))

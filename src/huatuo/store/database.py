@@ -23,7 +23,11 @@ __all__ = ["VERSION", "Database", "DirectoryLock", "is_corrupt", "is_full"]
 
 VERSION = 1  # of the schema, in PRAGMA user_version
 _PAGE = 4096
-_RESERVE_BYTES = 2 << 20  # given up for the deletions that make room on a full disk
+_RESERVE_BYTES = (
+    4 << 20
+)  # kept aside for the deletions that make room on a full disk; less if small
+_CHECKPOINT_PAGES = 256  # of WAL; on a full disk the file must be able to grow by this much
+_VACUUM_PAGES = 128
 _FILE = "huatuo.db"
 _IDLE_READERS = 2  # connections kept open for the next reader
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)  # a full disk shows as either
@@ -87,6 +91,7 @@ class Database:
         self.directory = directory
         self.path = directory / _FILE
         self._reserve = directory / "reserve"
+        self.reserve_bytes = _reserve_bytes(directory)
         self._lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
@@ -119,6 +124,7 @@ class Database:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA secure_delete = OFF")  # Debian's default is to overwrite with zeros
+            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             db.execute(f"PRAGMA journal_size_limit = {4 << 20}")
             if max_bytes:
                 db.execute(f"PRAGMA max_page_count = {max(max_bytes // _PAGE, 64)}")
@@ -197,31 +203,38 @@ class Database:
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
         return int(pages - free) * _PAGE
 
-    def give_back(self, *, few: bool = False) -> None:
+    def give_back(self, *, all_pages: bool = False) -> None:
         """Return free pages to the file system, once they are many; some thousand at a time."""
         with self._lock:
             if self._writer is None:
                 return
             (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
             (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
-            if free > (0 if few else pages // 8 + 256):
-                self._writer.execute(f"PRAGMA incremental_vacuum({min(free, 4096)})").fetchall()
+            if free <= (0 if all_pages else pages // 8 + 256):
+                return
+            # In steps, since the pages that move to the free places go through the WAL.
+            # execute() would do a single page: it stops where a statement yields no columns.
+            for _ in range(0, min(free, 4096), _VACUUM_PAGES):
+                self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+                self.checkpoint()
 
     def spend_reserve(self) -> None:
-        """On a full disk even deleting needs room, in the WAL."""
+        """On a full disk even deleting needs room: for the WAL, and for the file to take it up."""
         with suppress(OSError):
             self._reserve.unlink(missing_ok=True)
         self.checkpoint()
 
-    def keep_reserve(self) -> None:
-        """Make the reserve again, where the disk allows."""
+    def keep_reserve(self) -> bool:
+        """Make the reserve again; False where the disk has no room for it."""
         try:
             if not self._reserve.exists():
                 with self._reserve.open("wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+                    os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
         except OSError:
             with suppress(OSError):
                 self._reserve.unlink(missing_ok=True)
+            return False
+        return True
 
     def checkpoint(self) -> None:
         """Move the WAL into the file, as far as readers allow. Its blocks stay ours."""
@@ -255,3 +268,12 @@ class Database:
             with suppress(FileNotFoundError):
                 path.rename(path.with_name(f"{path.name}.corrupt-{stamp}"))
         return directory / f"{_FILE}.corrupt-{stamp}"
+
+
+def _reserve_bytes(directory: Path) -> int:
+    """A sixteenth of a small disk."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return _RESERVE_BYTES
+    return min(_RESERVE_BYTES, max(disk.f_blocks * disk.f_frsize // 16, _RESERVE_BYTES // 4))

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -161,23 +161,21 @@ class EmbeddedStore:
             work()
         except sqlite3.Error as error:
             self._history.forget()
-            self._repair(error)
+            self._repair(error, attempt=1)
 
     def _persist(self, write: Callable[[], T]) -> T:
-        """Once more after what can be repaired. Raises sqlite3.Error."""
-        try:
-            return write()
-        except sqlite3.Error as error:
-            self._history.forget()
-            if not self._repair(error):
-                raise
-        try:
-            return write()
-        except sqlite3.Error:
-            self._history.forget()
-            raise
+        """Again after what can be repaired, twice. Raises sqlite3.Error."""
+        attempt = 1
+        while True:
+            try:
+                return write()
+            except sqlite3.Error as error:
+                self._history.forget()
+                if attempt > 2 or not self._repair(error, attempt):
+                    raise
+            attempt += 1
 
-    def _repair(self, error: sqlite3.Error) -> bool:
+    def _repair(self, error: sqlite3.Error, attempt: int) -> bool:
         """Whether it makes sense to try again."""
         try:
             if is_corrupt(error):
@@ -186,20 +184,27 @@ class EmbeddedStore:
                 self._database = self._open()
                 return True
             if is_full(error):
-                self._make_room(error)
+                self._notice(f"{self.directory}: {error}; the oldest data goes")
+                self._make_room(thoroughly=attempt > 1)
                 return True
         except (sqlite3.Error, StoreError, OSError) as failure:
             self._notice(f"{self.directory}: {failure}")
         return False
 
-    def _make_room(self, error: sqlite3.Error) -> None:
-        self._notice(f"{self.directory}: {error}; the oldest data goes")
+    def _make_room(self, thoroughly: bool) -> None:
+        """Free pages inside the file, which is enough at our own limit; thoroughly: on the disk."""
+        if not thoroughly:
+            try:
+                self._shrink(by=_ROOM_BYTES)
+                return
+            except sqlite3.Error as error:
+                if not is_full(error):
+                    raise
         self._database.spend_reserve()
-        try:
-            self._shrink(by=_ROOM_BYTES)
-        finally:
-            self._database.checkpoint()
-            self._database.keep_reserve()
+        self._shrink(by=_ROOM_BYTES + self._database.reserve_bytes)
+        with suppress(sqlite3.Error):  # what is free inside the file is enough for now
+            self._database.give_back(all_pages=True)
+        self._database.keep_reserve()
 
     def _shrink(self, by: int) -> None:
         """Delete the oldest until this many bytes, or a twentieth of everything, are free."""
@@ -221,12 +226,13 @@ class EmbeddedStore:
             if used > self._max_bytes * _FULL_RATIO:
                 self._shrink(by=used - int(self._max_bytes * _TARGET_RATIO))
             self._database.give_back()
-            self._database.keep_reserve()
+            if not self._database.keep_reserve():
+                self._make_room(thoroughly=True)
             with self._database.read() as db:
                 return max(before - self._database.used_bytes(db), 0)
         except sqlite3.Error as error:
             self._history.forget()
-            self._repair(error)
+            self._repair(error, attempt=1)
             return 0
 
     def close(self) -> None:

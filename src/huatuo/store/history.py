@@ -68,13 +68,13 @@ class History:
 
     def append(self, db: sqlite3.Connection, time_ns: int, metrics: Iterable[Metric]) -> None:
         groups: dict[int, list[bytes]] = {}
-        for metric, family, ids in self.catalog.number(db, time_ns, metrics):
+        for metric, family, packed_ids in self.catalog.number(db, time_ns, metrics):
             sums = metric.sums if family.width else metric.values
             if sums is None:
                 sums = np.zeros(len(metric))
             entry = groups.setdefault(family.group, [])
-            entry.append(_ENTRY.pack(family.id, len(ids), family.width))
-            entry.append(np.diff(ids, prepend=np.int32(0)).astype("<i4").tobytes())
+            entry.append(_ENTRY.pack(family.id, len(metric), family.width))
+            entry.append(packed_ids)
             entry.append(sums.astype("<f8", copy=False).tobytes())
             if family.width:
                 entry.append(metric.values.astype("<u8", copy=False).tobytes())
@@ -119,10 +119,11 @@ class History:
         span = (group, start_ns, start_ns + WINDOW_NS - 1)
         where = "grp = ? AND time_ns BETWEEN ? AND ?"
         found: dict[int, list[Piece]] = {}
+        known: dict[bytes, Ids] = {}
         for time_ns, frame in db.execute(
             f"SELECT time_ns, frame FROM head WHERE {where} ORDER BY time_ns", span
         ):
-            for family, piece in self._entries(time_ns, frame):
+            for family, piece in self._entries(time_ns, frame, known):
                 found.setdefault(family, []).append(piece)
         for family, pieces in found.items():
             stored = self._take(db, family, 0, start_ns, start_ns + WINDOW_NS - 1)
@@ -218,8 +219,9 @@ class History:
             "SELECT time_ns, frame FROM head WHERE grp = ? AND time_ns BETWEEN ? AND ?",
             (family.group, query.start_ns, query.end_ns),
         )
+        known: dict[bytes, Ids] = {}
         for time_ns, frame in heads:
-            for _, piece in self._entries(time_ns, frame, family.id):
+            for _, piece in self._entries(time_ns, frame, known, family.id):
                 yield piece
 
     def _decode(self, data: bytes) -> Iterable[Piece]:
@@ -229,8 +231,10 @@ class History:
             self._bad(f"a chunk of metric history cannot be read: {error}")
             return ()
 
-    def _entries(self, time_ns: int, frame: bytes, only: int = 0) -> Iterator[tuple[int, Piece]]:
-        """(family, samples) of one row of the head."""
+    def _entries(
+        self, time_ns: int, frame: bytes, known: dict[bytes, Ids], only: int = 0
+    ) -> Iterator[tuple[int, Piece]]:
+        """(family, samples) of one row of the head; equal ids are the same array in `known`."""
         try:
             raw = decompress(frame)
         except BadBlock as error:
@@ -242,7 +246,10 @@ class History:
             family, count, width = _ENTRY.unpack_from(raw, at)
             at += _ENTRY.size
             if not only or family == only:
-                ids = np.cumsum(np.frombuffer(raw, "<i4", count, at), dtype=np.int32)
+                packed = raw[at : at + 4 * count]
+                ids = known.get(packed)
+                if ids is None:
+                    ids = known[packed] = np.cumsum(np.frombuffer(packed, "<i4"), dtype=np.int32)
                 values = np.frombuffer(raw, "<f8", count, at + 4 * count).reshape(1, count)
                 slots = None
                 if width:

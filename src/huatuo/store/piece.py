@@ -77,9 +77,12 @@ class Piece:
     @classmethod
     def merge(cls, pieces: Sequence[Piece]) -> Piece:
         """All samples, times and ids ascending; where two hold the same sample, the later wins."""
-        if len(pieces) == 1 and _ascending(pieces[0].times) and _ascending(pieces[0].ids):
-            return pieces[0]
-        times = np.unique(np.concatenate([piece.times for piece in pieces]))
+        ids = pieces[0].ids
+        all_times = np.concatenate([piece.times for piece in pieces])
+        same = all(p.ids is ids or np.array_equal(p.ids, ids) for p in pieces)
+        if same and _ascending(ids) and _ascending(all_times):
+            return cls._joined(all_times, pieces)
+        times = np.unique(all_times)
         ids = np.unique(np.concatenate([piece.ids for piece in pieces]))
         width = max(piece.width for piece in pieces)
         values = np.full((len(times), len(ids)), np.nan)
@@ -99,6 +102,13 @@ class Piece:
             if slots is not None and piece.slots is not None:
                 slots[box] = piece.slots[0] if len(rows) == 1 else piece.slots
         return cls(times, ids, values, slots)
+
+    @classmethod
+    def _joined(cls, times: Times, pieces: Sequence[Piece]) -> Piece:
+        """One after the other, of the same series."""
+        slots = [piece.slots for piece in pieces if piece.slots is not None]
+        values = np.concatenate([piece.values for piece in pieces])
+        return cls(times, pieces[0].ids, values, np.concatenate(slots) if slots else None)
 
     def encode(self) -> bytes:
         """Series after series, each along time."""

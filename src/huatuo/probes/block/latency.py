@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes as c
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from huatuo.errors import BpfError
 from huatuo.kernel.cgroupfs import hierarchies, walk
-from huatuo.kernel.host import Host
-from huatuo.kernel.libbpf import lib
-from huatuo.kernel.object import BpfObject, Program
 from huatuo.model.metric import Metric
 from huatuo.probes.base import Account
 from huatuo.probes.bpf import BpfProbe
@@ -40,15 +34,13 @@ class Latency(BpfProbe):
     }
     subjects: ClassVar[Mapping[str, str]] = {"slow_requests": "cgroup", "failed_requests": "cgroup"}
 
-    def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
-        super().__init__(host, settings)
-        self._issue: Program | None = None  # held back until a queue needs it
-        self._unstamped = 0
+    held: ClassVar[Collection[str]] = ("block_rq_issue",)
 
-    def prepare(self, opened: BpfObject) -> None:
-        self._issue = next(p for p in opened.programs if p.role == "block_rq_issue" and p.used)
-        self._issue.used = bool(self.settings["own_stamps"])
+    def start(self) -> None:
+        super().start()
         self._unstamped = 0
+        if self.settings["own_stamps"]:
+            self._running().attach_held("block_rq_issue")
 
     def collect(self) -> Iterator[Metric]:
         self._stamp_where_needed()
@@ -65,11 +57,8 @@ class Latency(BpfProbe):
 
     def _stamp_where_needed(self) -> None:
         unstamped = self._count_unstamped()
-        if unstamped > self._unstamped and self._issue and not self._issue.used:
-            self._issue.link = lib().bpf_program__attach(self._issue.pointer) or 0
-            if not self._issue.link:
-                raise BpfError(f"{self.name}: cannot attach {self._issue.section}: {_errno()}")
-            self._issue.used = True
+        if unstamped > self._unstamped:
+            self._running().attach_held("block_rq_issue")
         self._unstamped = unstamped
 
     def _forget_gone(self) -> None:
@@ -83,7 +72,3 @@ class Latency(BpfProbe):
         for key in keys:
             if int(key["cgroup"]) not in alive:
                 requests.delete(key.tobytes())
-
-
-def _errno() -> str:
-    return os.strerror(c.get_errno())

@@ -133,7 +133,7 @@ struct {
 } kills SEC(".maps");
 
 struct oom_kill {
-	ktime_ns_t time;
+	ktime_ns_t time DOC("when the victim was marked");
 	cgroup_id_t victim_cgroup DOC("container of the process that was killed");
 	cgroup_id_t trigger_cgroup DOC("container of the task whose allocation failed");
 	cgroup_id_t domain_cgroup DOC("cgroup that reached its limit; 0: the host");
@@ -144,14 +144,14 @@ struct oom_kill {
 	bytes_t victim_shmem DOC("shared memory of the victim");
 	bytes_t victim_swap DOC("memory of the victim that is swapped out");
 	bytes_t victim_virtual DOC("address space of the victim");
-	kstack_t stack;
-	tgid_t victim_tgid;
-	tgid_t trigger_tgid;
-	tid_t trigger_tid;
-	__s32 victim_oom_score_adj;
+	kstack_t stack DOC("the allocation that failed");
+	tgid_t victim_tgid DOC("process that was killed");
+	tgid_t trigger_tgid DOC("process whose allocation failed");
+	tid_t trigger_tid DOC("and its thread");
+	__s32 victim_oom_score_adj DOC("-1000: never a victim, 1000: the first");
 	enum oom_scope scope DOC("whose memory ran out");
-	comm_t victim_comm;
-	comm_t trigger_comm;
+	comm_t victim_comm DOC("name of the thread that was chosen");
+	comm_t trigger_comm DOC("name of the thread whose allocation failed");
 };
 
 RING(oom_kills, struct oom_kill, 64 * 1024);

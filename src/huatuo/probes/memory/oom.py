@@ -46,6 +46,7 @@ class Oom(BpfProbe):
     """
 
     priority = 95
+    titles = {_RING: "{victim_comm}[{victim_pid}] was killed: out of memory ({scope})"}  # noqa: RUF012
     subjects = {_RING: "victim_cgroup"}  # noqa: RUF012
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:

@@ -91,7 +91,7 @@ enum reason {
 struct drop_key {
 	cgroup_id_t cgroup DOC("container that owned the packet's socket");
 	netns_t netns DOC("network namespace, if no socket tells the container");
-	enum reason reason REASONS;
+	enum reason reason REASONS DOC("why, as the running kernel names it");
 };
 
 struct drop_count {
@@ -123,19 +123,19 @@ struct { /* keys whose slot was taken */
 } others SEC(".maps");
 
 struct packet_drop {
-	ktime_ns_t time;
+	ktime_ns_t time DOC("when the kernel dropped it");
 	cgroup_id_t cgroup DOC("container that owned the packet's socket");
 	kaddr_t location DOC("where the kernel dropped it");
 	bytes_t length DOC("of the packet, from the layer that dropped it upwards");
-	kstack_t stack;
-	packet_t packet DOC("its first bytes, from the link or the network header on");
-	enum reason reason REASONS;
-	netns_t netns DOC("of the socket, or of the device");
+	kstack_t stack DOC("how the kernel got there");
+	packet_t packet DOC("its first bytes; only the headers in them leave the probe");
+	enum reason reason REASONS DOC("why, as the running kernel names it");
+	netns_t netns DOC("network namespace of the socket, or of the device");
 	ifindex_t ifindex DOC("device it was received on or sent through; 0 if unknown");
 	__u16 protocol DOC("EtherType");
 	__u16 captured DOC("bytes valid in packet");
 	__u16 network_offset DOC("of the network header in packet");
-	__u16 family DOC("address family of the socket; 0 without one");
+	__u16 family DOC("address family of the socket; empty without one");
 };
 
 RING(drops, struct packet_drop, 256 * 1024);

@@ -34,7 +34,7 @@ class Drop(BpfProbe):
     """
 
     priority = 70
-    titles = {"drops": "{packet} dropped: {reason} at {location}"}  # noqa: RUF012
+    titles = {"drops": "packet of {length_bytes} dropped: {reason} at {location}"}  # noqa: RUF012
     subjects = {"drops": "cgroup"}  # noqa: RUF012
 
     def start(self) -> None:

@@ -1,0 +1,114 @@
+"""kill -9 at any moment: nothing acknowledged is lost, nothing is torn, the file is intact."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.contracts.store import SECOND, START, counter, event, histogram, serials
+
+from huatuo.store.base import EventQuery, MetricQuery
+from huatuo.store.embedded import EmbeddedStore
+
+ROUNDS = 100
+BATCH = 150
+STEP_NS = 120 * SECOND  # between snapshots: five per chunk, so that upkeep is always going on
+FAMILIES = [f"huatuo_family_{i}_total" for i in range(30)]  # too wide for one frame
+ACK = struct.Struct("<QQ")
+
+
+def open_store(directory: Path) -> EmbeddedStore:
+    return EmbeddedStore(directory, max_bytes=16 << 20, max_age_seconds=2 * 86400)
+
+
+def write_until_killed(directory: Path, pipe: int, serial: int, snapshot: int) -> None:
+    """Acknowledge (next event, next snapshot) after each call that returned."""
+    store = open_store(directory)
+    while True:
+        store.append_events([event(n) for n in range(serial, serial + BATCH)])
+        serial += BATCH
+        os.write(pipe, ACK.pack(serial, snapshot))
+        values = np.full(150, float(snapshot))
+        metrics = [counter(values, name) for name in FAMILIES] + [histogram(snapshot)]
+        store.append_metrics(START + snapshot * STEP_NS, metrics)
+        snapshot += 1
+        os.write(pipe, ACK.pack(serial, snapshot))
+        if snapshot % 7 == 0:
+            store.expire(START + snapshot * STEP_NS)
+
+
+def killed_writer(directory: Path, serial: int, snapshot: int, after: float) -> tuple[int, int]:
+    """What was acknowledged when it died."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            write_until_killed(directory, write_end, serial, snapshot)
+        finally:
+            os._exit(1)
+    os.close(write_end)
+    first = os.read(read_end, ACK.size) if after > 0.01 else b""  # else: killed while opening
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the writer died by itself"
+    with os.fdopen(read_end, "rb") as pipe:
+        acks = first + pipe.read()
+    whole = len(acks) // ACK.size * ACK.size
+    return ACK.unpack(acks[whole - ACK.size : whole]) if whole else (serial, snapshot)
+
+
+def check(directory: Path, serial: int, snapshot: int) -> tuple[int, int]:
+    """Everything acknowledged is there, and whole; returns where to go on."""
+    store = open_store(directory)
+    found = serials(store.events(EventQuery(limit=2000)))
+    newest = found[0] + 1 if found else 0
+    assert newest >= serial, f"{serial - newest} acknowledged events are lost"
+    assert newest % BATCH == 0, "a batch is torn"
+    assert found == list(range(newest))[::-1][: len(found)], "events are missing or double"
+    since = START + max(snapshot - 50, 0) * STEP_NS
+    axes = []
+    for name in (FAMILIES[0], FAMILIES[-1], "huatuo_test_seconds"):
+        series = store.metrics(MetricQuery(name, since))
+        for one in series[:: max(len(series) - 1, 1)]:
+            steps = ((one.times - START) // STEP_NS).tolist()
+            values = one.values if one.values.ndim == 1 else one.values[:, 1]
+            scale = 2 if one.labels["container"] == "b" else 1
+            assert (values / scale).tolist() == steps
+        axes.append(series[0].times.tolist() if series else [])
+    assert axes[0] == axes[1] == axes[2], "a snapshot is torn"
+    taken = (axes[0][-1] - START) // STEP_NS + 1 if axes[0] else 0
+    assert taken >= snapshot, f"{snapshot - taken} acknowledged snapshots are lost"
+    assert store.usage().notices == ()
+    store.close()
+    return newest, taken
+
+
+def integrity(directory: Path, pragma: str) -> str:
+    db = sqlite3.connect(directory / "huatuo.db")
+    try:
+        return str(db.execute(f"PRAGMA {pragma}").fetchone()[0])
+    finally:
+        db.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_kill_at_any_moment(tmp_path: Path) -> None:
+    chance = random.Random(20260921)
+    serial = snapshot = 0
+    for round_number in range(ROUNDS):
+        after = chance.uniform(0, 0.15)
+        serial, snapshot = killed_writer(tmp_path, serial, snapshot, after)
+        serial, snapshot = check(tmp_path, serial, snapshot)
+        if round_number % 10 == 0:
+            assert integrity(tmp_path, "quick_check") == "ok"
+    assert integrity(tmp_path, "integrity_check") == "ok"
+    assert serial > 10 * ROUNDS
+    assert snapshot > ROUNDS
