@@ -61,6 +61,7 @@ class Agent:
             config.governor.cpu,
             config.governor.memory,
             config.governor.every / 1e9,
+            config.agent.interval / 1e9,
         )
         self.store = EmbeddedStore(
             Path(config.store.directory),
@@ -198,11 +199,10 @@ class Agent:
             for entry in self.probe_set.entries.values()
             if entry.status == "failed"
         ]
-        problems += [
-            f"{entry.name} is switched off: {entry.reason}"
-            for entry in self.probe_set.entries.values()
-            if entry.status == "shed"
-        ]
+        shed = [entry for entry in self.probe_set.entries.values() if entry.status == "shed"]
+        if shed:
+            names = ", ".join(entry.name for entry in shed)
+            problems.append(f"switched off to stay within the budget: {names}")
         if self.enricher.symbols.problem:
             problems.append(self.enricher.symbols.problem)
         problems += self.store.usage().notices

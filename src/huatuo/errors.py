@@ -6,6 +6,7 @@ HuatuoError                 what, on what, why, what to do; one line
 ├── KernelLacks             the kernel or our privileges do not offer something (exit 3)
 │   └── BpfError            a BPF object does not open, load or attach; holds the verifier's words
 ├── Malformed               a file of the kernel does not look as documented
+├── serve.refusal.Refusal   a request that the API answers with a status of its own
 └── StoreError              the store cannot be opened, read or written
     └── StoreLocked         another agent holds it
 """

@@ -4,9 +4,10 @@ Cost = CPU of the agent's process + run time of its BPF programs, both as a shar
 machine's CPU. Programs are measured in short windows of BPF statistics (they cost by themselves),
 less what the statistics add; the entry cost that statistics cannot see is added per hit.
 
-Over budget twice in a row (the second measurement follows at once, so that one busy second sheds
-nothing): the probe with the greatest cost x (100 - priority) is stopped, one per step, until the
-sum fits. Restored when its last known cost fits again, after a pause that doubles each time.
+Over budget in two measurements in a row, so that one busy second sheds nothing: the probe with
+the greatest cost x (100 - priority) is stopped, then everything is measured afresh. A probe that
+costs next to nothing of what is too much is never stopped: it would help nobody. Restored when
+its last known cost fits again, after a pause that doubles each time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from huatuo.kernel.calibration import statistics_overhead_ns
 from huatuo.kernel.host import Host
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 ENTRY_NS = 64  # entering a tp_btf program, outside what its statistics see; bench/entry.py
 _HEADROOM = 0.8  # restore only up to this share of the budget
+_WORTHWHILE = 0.02  # of the excess: what a probe must cost for stopping it to help
+_AGAIN_SECONDS = 10.0  # after which an exceeded budget is measured again
 _FIRST_PAUSE_PERIODS = 2
 
 
@@ -52,8 +55,7 @@ class Cost:
 class _Shed:
     entry: Entry
     cost: Cost
-    pause_seconds: float
-    until: float = field(default=0.0)
+    until: float
 
 
 class Governor:
@@ -69,10 +71,11 @@ class Governor:
         cpu_budget: float,
         memory_budget: int,
         period_seconds: float,
+        interval_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cpu_budget, self.memory_budget = cpu_budget, memory_budget
-        self.period_seconds = period_seconds
+        self.period_seconds, self._interval_seconds = period_seconds, interval_seconds
         self.costs: dict[str, Cost] = {}
         self.agent_ratio = 0.0
         self.memory_bytes = 0
@@ -86,7 +89,7 @@ class Governor:
         self._before: dict[str, dict[str, Statistics]] = {}
         self._cpu_before: tuple[float, float] | None = None
         self._over = False
-        self._unmeasurable = False
+        self._unmeasurable = self._helpless = False
 
     @property
     def total_ratio(self) -> float:
@@ -142,60 +145,71 @@ class Governor:
         )
 
     def _collect_ratio(self, entry: Entry) -> float:
-        return entry.collect_seconds / max(self.period_seconds, 1.0) / self._host.cpus
+        return entry.collect_seconds / self._interval_seconds / self._host.cpus
 
     def step(self) -> float:
         """Judge the last measurement, shed or restore at most one probe.
 
         Returns how many seconds the next measurement should wait.
         """
-        self._measure_agent()
-        reason = self._over_budget()
+        again = min(_AGAIN_SECONDS, self.period_seconds / 2)
+        self._measure_agent(again)
+        reason, excess = self._over_budget()
         if not reason:
             self._over = False
             self._restore_one()
             return self.period_seconds
         if self._over:
-            self._shed_one(reason)
+            self._shed_one(reason, excess)
         self._over = True
-        return 0.0
+        return again
 
-    def _over_budget(self) -> str:
+    def _over_budget(self) -> tuple[str, float]:
+        """(why, by what share of the machine's CPU); ("", 0) within the budget."""
         if self.total_ratio > self.cpu_budget:
-            return (
+            why = (
                 f"cost {self.total_ratio:.3%} of the machine's CPU is over the budget "
                 f"of {self.cpu_budget:.3%}"
             )
+            return why, self.total_ratio - self.cpu_budget
         if self.memory_bytes > self.memory_budget:
-            return (
+            why = (
                 f"memory {self.memory_bytes >> 20} MiB is over the budget "
                 f"of {self.memory_budget >> 20} MiB"
             )
-        return ""
+            return why, 0.0
+        return "", 0.0
 
-    def _measure_agent(self) -> None:
-        """CPU over at least half a period, so that one scrape does not pass for a load."""
+    def _measure_agent(self, at_least_seconds: float) -> None:
+        """CPU over some seconds, so that one scrape does not pass for a load."""
         now, cpu = self._clock(), _own_cpu_seconds()
         then, cpu_then = self._cpu_before or (now, cpu)
-        if now - then >= self.period_seconds / 2:
+        if now - then >= at_least_seconds:
             self.agent_ratio = (cpu - cpu_then) / (now - then) / self._host.cpus
             self._cpu_before = (now, cpu)
         status = self._host.read(self._host.proc / "self/statm").split()
         self.memory_bytes = int(status[1]) * self._host.page_size
 
-    def _shed_one(self, reason: str) -> None:
+    def _shed_one(self, reason: str, excess: float) -> None:
+        costs = {
+            entry.name: self.costs.get(entry.name, Cost()) for entry, _ in self._probes.running()
+        }
         candidates = [
-            (self.costs.get(entry.name, Cost()).ratio * (100 - entry.cls.priority), entry)
+            (costs[entry.name].ratio * (100 - entry.cls.priority), entry)
             for entry, _ in self._probes.running()
-            if not entry.required
+            if not entry.required and costs[entry.name].ratio >= excess * _WORTHWHILE
         ]
         if not candidates:
+            if not self._helpless:
+                log.warning("governor: %s, and stopping probes would not help", reason)
+            self._helpless = True
             return
+        self._helpless = False
         _, entry = max(candidates, key=lambda candidate: candidate[0])
         pause = self._pauses.get(entry.name, self.period_seconds * _FIRST_PAUSE_PERIODS / 2) * 2
         self._pauses[entry.name] = pause
-        cost = self.costs.get(entry.name, Cost())
-        self._shed[entry.name] = _Shed(entry, cost, pause, self._clock() + pause)
+        until = self._clock() + pause
+        self._shed[entry.name] = _Shed(entry, costs[entry.name], until)
         self._probes.stop_one(entry, "shed", f"shed by the governor: {reason}")
         self._decide("shed", entry.name, reason)
 

@@ -24,22 +24,135 @@ from tests.serve.memory_store import MemoryStore
 
 SLOTS = 27
 CONTAINERS = [
-    Container("pg-0", "container", "/kubepods/pod1/pg", "3f2a9c", "postgres:16", "containerd", "pg-0", "db"),
-    Container("etl-7", "container", "/kubepods/pod2/etl", "77aa01", "etl:2.4", "containerd", "etl-7", "batch"),
-    Container("web-1", "container", "/kubepods/pod3/web", "10ab99", "nginx:1.27", "containerd", "web-1", "shop"),
-    Container("redis-2", "container", "/kubepods/pod4/redis", "aa1b2c", "redis:7", "containerd", "redis-2", "shop"),
+    Container(
+        "pg-0",
+        "container",
+        "/kubepods/pod1/pg",
+        "3f2a9c",
+        "postgres:16",
+        "containerd",
+        "pg-0",
+        "db",
+    ),
+    Container(
+        "etl-7",
+        "container",
+        "/kubepods/pod2/etl",
+        "77aa01",
+        "etl:2.4",
+        "containerd",
+        "etl-7",
+        "batch",
+    ),
+    Container(
+        "web-1",
+        "container",
+        "/kubepods/pod3/web",
+        "10ab99",
+        "nginx:1.27",
+        "containerd",
+        "web-1",
+        "shop",
+    ),
+    Container(
+        "redis-2",
+        "container",
+        "/kubepods/pod4/redis",
+        "aa1b2c",
+        "redis:7",
+        "containerd",
+        "redis-2",
+        "shop",
+    ),
     Container("ssh.service", "service", "/system.slice/ssh.service", runtime="systemd"),
     Container("docker.service", "service", "/system.slice/docker.service", runtime="systemd"),
 ]
 NAMES = [container.name for container in CONTAINERS]
 PROBES = [
-    ProbeState("block.latency", "running", "", ["events", "metrics"], "Time of block requests", ["tp_btf/block_rq_issue"], [], 80, 850.0, 118.0, 0.0002, 31, 31),
-    ProbeState("cpu.sched", "running", "", ["metrics"], "How long runnable tasks wait for a CPU, who runs meanwhile, and who is preempted", ["tp_btf/sched_switch", "tp_btf/sched_process_fork"], [], 90, 21840.0, 101.0, 0.0011),
-    ProbeState("cpu.softirq", "shed", "over budget: 1.4 % of the machine, allowed 1 %", ["metrics"], "Delay and run time of softirqs", ["tp_btf/softirq_entry"], [], 40, 9100.0, 190.0, 0.0),
-    ProbeState("hardware.ras", "unavailable", "no tracepoint ras:mc_event in this kernel", ["events"], "Hardware errors", [], [], 70),
-    ProbeState("memory.oom", "running", "", ["events", "metrics"], "OOM kills with the memory state of the domain that ran out", ["tp_btf/mark_victim"], ["the limit is unknown before 6.1"], 95, 0.0, 0.0, 0.0, 3, 3),
-    ProbeState("net.drop", "running", "", ["events", "metrics"], "Packets dropped, with reason and stack", ["tp_btf/kfree_skb"], [], 60, 42.0, 480.0, 0.00004, 5210, 410, {"rate_limited": 4788}, {"ring_full": 12}),
-]  # fmt: skip
+    ProbeState(
+        "block.latency",
+        "running",
+        "",
+        ["events", "metrics"],
+        "Time of block requests",
+        ["tp_btf/block_rq_issue"],
+        [],
+        80,
+        850.0,
+        118.0,
+        0.0002,
+        31,
+        31,
+    ),
+    ProbeState(
+        "cpu.sched",
+        "running",
+        "",
+        ["metrics"],
+        "How long runnable tasks wait for a CPU",
+        ["tp_btf/sched_switch", "tp_btf/sched_process_fork"],
+        [],
+        90,
+        21840.0,
+        101.0,
+        0.0011,
+    ),
+    ProbeState(
+        "cpu.softirq",
+        "shed",
+        "over budget: 1.4 % of the machine, allowed 1 %",
+        ["metrics"],
+        "Delay and run time of softirqs",
+        ["tp_btf/softirq_entry"],
+        [],
+        40,
+        9100.0,
+        190.0,
+        0.0,
+    ),
+    ProbeState(
+        "hardware.ras",
+        "unavailable",
+        "no tracepoint ras:mc_event in this kernel",
+        ["events"],
+        "Hardware errors",
+        [],
+        [],
+        70,
+    ),
+    ProbeState(
+        "memory.oom",
+        "running",
+        "",
+        ["events", "metrics"],
+        "OOM kills with the memory state of the domain that ran out",
+        ["tp_btf/mark_victim"],
+        ["the limit is unknown before 6.1"],
+        95,
+        0.0,
+        0.0,
+        0.0,
+        3,
+        3,
+    ),
+    ProbeState(
+        "net.drop",
+        "running",
+        "",
+        ["events", "metrics"],
+        "Packets dropped, with reason and stack",
+        ["tp_btf/kfree_skb"],
+        [],
+        60,
+        42.0,
+        480.0,
+        0.00004,
+        5210,
+        410,
+        {"rate_limited": 4788},
+        {"ring_full": 12},
+    ),
+]
 _REASONS = ["NO_SOCKET", "TCP_INVALID_SEQUENCE", "QDISC_DROP"]
 
 
@@ -63,9 +176,17 @@ class FakeNode:
     def health(self) -> Health:
         status, problems = ("ok", []) if not self.empty else ("degraded", ["no BPF: not root"])
         return Health(
-            status, problems, "0.1.0", "node-7", "6.12.1", rfc3339(time.time_ns()),
-            0.0011, 0.01, 71 << 20, 128 << 20,
-        )  # fmt: skip
+            status,
+            problems,
+            "0.1.0",
+            "node-7",
+            "6.12.1",
+            rfc3339(time.time_ns()),
+            0.0011,
+            0.01,
+            71 << 20,
+            128 << 20,
+        )
 
     def probes(self) -> list[ProbeState]:
         return PROBES
@@ -98,7 +219,7 @@ class FakeNode:
         return stored
 
     async def run(self) -> None:
-        while True:
+        while not self.empty:
             await asyncio.sleep(self.step)
             self.tick(time.time_ns())
 
@@ -117,18 +238,75 @@ class FakeNode:
         stamp = rfc3339(time_ns)
         if kind == "drop":
             reason = self.random.choice(_REASONS)
-            fields = {"reason": reason, "device": "eth0", "protocol": "TCP", "source": "10.0.0.7:443", "destination": "10.0.0.9:51442", "length_bytes": 1500}  # fmt: skip
-            stack = ["kfree_skb_reason+0x1", "tcp_v4_rcv+0x8e1", "ip_protocol_deliver_rcu+0x32", "ip_local_deliver_finish+0x86", "__netif_receive_skb_one_core+0x8b", "process_backlog+0xa0", "net_rx_action+0x1a2"]  # fmt: skip
+            fields = {
+                "reason": reason,
+                "device": "eth0",
+                "protocol": "TCP",
+                "source": "10.0.0.7:443",
+                "destination": "10.0.0.9:51442",
+                "length_bytes": 1500,
+            }
+            stack = [
+                "kfree_skb_reason+0x1",
+                "tcp_v4_rcv+0x8e1",
+                "ip_protocol_deliver_rcu+0x32",
+                "ip_local_deliver_finish+0x86",
+                "__netif_receive_skb_one_core+0x8b",
+                "process_backlog+0xa0",
+                "net_rx_action+0x1a2",
+            ]
             title = f"packet of {container.name} dropped: {reason}"
-            return Event(stamp, "net.drop", "drops", title, 0, container, Process(pid, "nginx"), fields, stack)  # fmt: skip
+            return Event(
+                stamp,
+                "net.drop",
+                "drops",
+                title,
+                0,
+                container,
+                Process(pid, "nginx"),
+                fields,
+                stack,
+            )
         if kind == "slow":
             wait = self.random.randrange(50, 900) * 1_000_000
-            fields = {"device": "sda", "operation": "write", "queue_ns": 120_000, "device_ns": wait, "size_bytes": 4096}  # fmt: skip
+            fields = {
+                "device": "sda",
+                "operation": "write",
+                "queue_ns": 120_000,
+                "device_ns": wait,
+                "size_bytes": 4096,
+            }
             title = f"write to sda took {wait / 1e6:.0f} ms"
-            return Event(stamp, "block.latency", "slow", title, 0, container, Process(pid, "postgres"), fields)  # fmt: skip
-        fields = {"victim_pid": pid, "victim_comm": "python3", "limit_bytes": 512 << 20, "usage_bytes": 512 << 20, "scope": "memcg", "memory_stat": {"anon": 500 << 20, "file": 4 << 20}}  # fmt: skip
+            return Event(
+                stamp,
+                "block.latency",
+                "slow",
+                title,
+                0,
+                container,
+                Process(pid, "postgres"),
+                fields,
+            )
+        fields = {
+            "victim_pid": pid,
+            "victim_comm": "python3",
+            "limit_bytes": 512 << 20,
+            "usage_bytes": 512 << 20,
+            "scope": "memcg",
+            "memory_stat": {"anon": 500 << 20, "file": 4 << 20},
+        }
         title = f"python3 ({pid}) of {container.name} killed: out of memory"
-        return Event(stamp, "memory.oom", "kills", title, 0, container, Process(pid, "python3"), fields, ["oom_kill_process+0x1", "out_of_memory+0x1f0", "mem_cgroup_out_of_memory+0x134"])  # fmt: skip
+        return Event(
+            stamp,
+            "memory.oom",
+            "kills",
+            title,
+            0,
+            container,
+            Process(pid, "python3"),
+            fields,
+            ["oom_kill_process+0x1", "out_of_memory+0x1f0", "mem_cgroup_out_of_memory+0x134"],
+        )
 
     def _grow(self, key: tuple[str, ...], count: int, center: float, spread: float) -> None:
         total = self.totals.setdefault(key, np.zeros(SLOTS, np.uint64))
@@ -151,7 +329,11 @@ class FakeNode:
         return Metric.of(name, Role.COUNTER, f"made-up {name}", now, labels)
 
     def _families(self, storm: float) -> list[Metric]:
-        wait, queue, device = "huatuo_cpu_sched_wait_seconds", "huatuo_block_latency_queue_seconds", "huatuo_block_latency_device_seconds"  # fmt: skip
+        wait, queue, device = (
+            "huatuo_cpu_sched_wait_seconds",
+            "huatuo_block_latency_queue_seconds",
+            "huatuo_block_latency_device_seconds",
+        )
         raise_, run = "huatuo_cpu_softirq_raise_seconds", "huatuo_cpu_softirq_run_seconds"
         for name in NAMES:
             suffers = storm and name in ("pg-0", "web-1")
@@ -162,17 +344,33 @@ class FakeNode:
             self._grow((raise_, vector), 100, 3, 1.5)
             self._grow((run, vector), 100, 5, 2)
         s, r = self.step, self.random.random
+        used = {(n,): s * (0.1 + 0.2 * r() + 1.2 * storm * (n == "etl-7")) for n in NAMES}
+        delays = {
+            ("pg-0", "etl-7"): s * (0.02 + storm),
+            ("pg-0", "web-1"): s * 0.05 * r(),
+            ("web-1", "etl-7"): s * (0.01 + 0.4 * storm),
+            ("redis-2", "pg-0"): s * 0.01,
+        }
+        drops = {(reason, "web-1"): float(self.rng.poisson(1 + 20 * storm)) for reason in _REASONS}
         return [
             self._histogram(wait, ("container",), [(n,) for n in NAMES]),
-            self._histogram(device, ("device", "operation", "container"), [("sda", "write", n) for n in NAMES]),
-            self._histogram(queue, ("device", "operation", "container"), [("sda", "write", n) for n in NAMES]),
+            self._histogram(
+                device, ("device", "operation", "container"), [("sda", "write", n) for n in NAMES]
+            ),
+            self._histogram(
+                queue, ("device", "operation", "container"), [("sda", "write", n) for n in NAMES]
+            ),
             self._histogram(raise_, ("vector",), [(v,) for v in ("net_rx", "timer", "rcu")]),
             self._histogram(run, ("vector",), [(v,) for v in ("net_rx", "timer", "rcu")]),
-            self._counter("huatuo_cpu_sched_run_seconds_total", ("container",), {(n,): s * (0.1 + 0.2 * r() + (1.2 * storm if n == "etl-7" else 0)) for n in NAMES}),
-            self._counter("huatuo_cpu_sched_delay_seconds_total", ("victim", "culprit"), {("pg-0", "etl-7"): s * (0.02 + storm), ("pg-0", "web-1"): s * 0.05 * r(), ("web-1", "etl-7"): s * (0.01 + 0.4 * storm), ("redis-2", "pg-0"): s * 0.01}),
-            self._counter("huatuo_net_drop_packets_total", ("reason", "container"), {(reason, "web-1"): float(self.rng.poisson(1 + 20 * storm)) for reason in _REASONS}),
-            self._counter("huatuo_memory_oom_kills_total", ("scope", "container"), {("memcg", "etl-7"): 1.0 if r() < 0.003 else 0.0}),
-        ]  # fmt: skip
+            self._counter("huatuo_cpu_sched_run_seconds_total", ("container",), used),
+            self._counter("huatuo_cpu_sched_delay_seconds_total", ("victim", "culprit"), delays),
+            self._counter("huatuo_net_drop_packets_total", ("reason", "container"), drops),
+            self._counter(
+                "huatuo_memory_oom_kills_total",
+                ("scope", "container"),
+                {("memcg", "etl-7"): 1.0 if r() < 0.003 else 0.0},
+            ),
+        ]
 
 
 async def main() -> None:
@@ -181,10 +379,12 @@ async def main() -> None:
 
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 19799
     node = FakeNode(empty="empty" in sys.argv)
-    live = asyncio.create_task(node.run()) if not node.empty else None
+    live = asyncio.create_task(node.run())
     print(f"http://127.0.0.1:{port}/", flush=True)
-    await serve(create_app(node), "127.0.0.1", port)
-    assert live is not None
+    try:
+        await serve(create_app(node), "127.0.0.1", port)
+    finally:
+        live.cancel()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from huatuo.model.metric import Metric
 from huatuo.serve.params import parse_time
 from huatuo.serve.stream import matches
 from huatuo.store.base import EventQuery, Facet, MetricQuery, Series, Usage
+from huatuo.store.block import flatten
 
 
 class MemoryStore:
@@ -67,12 +68,9 @@ class MemoryStore:
     def facets(self, query: EventQuery, fields: Sequence[str]) -> list[Facet]:
         counts: Counter[tuple[str, str]] = Counter()
         for _, event in self._matching(query):
-            known = {"probe": event.probe, "kind": event.kind}
-            known["container"] = event.container.name if event.container else ""
-            known["process"] = event.process.comm if event.process else ""
+            known = flatten(msgspec.to_builtins(event))
             for field in fields:
-                value = str(known.get(field, event.fields.get(field, "")))
-                if value:
+                if value := known.get(field):
                     counts[field, value] += 1
         return [Facet(field, value, n) for (field, value), n in counts.items()]
 
@@ -108,7 +106,7 @@ class MemoryStore:
             )
         return answer
 
-    def expire(self, now_ns: int) -> int:
+    def expire(self, now_ns: int) -> int:  # noqa: ARG002
         return 0
 
     def usage(self) -> Usage:

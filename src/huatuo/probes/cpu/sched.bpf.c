@@ -14,7 +14,7 @@
 #include "histogram.bpf.h"
 
 #define ROWS 1024    /* cgroups with a row of their own; the rest share row 0 */
-#define OCCUPANTS 16 /* how far back on a CPU a wait is attributed */
+#define OCCUPANTS 64 /* how far back on a CPU a wait is attributed; 16 lose half on a busy one */
 #define TASK_RUNNING 0
 
 const volatile duration_ns_t blame_threshold
@@ -29,7 +29,7 @@ struct sched_row {
 
 struct sched_key {
 	cgroup_id_t victim DOC("container that waited for a CPU");
-	cgroup_id_t culprit DOC("container that ran meanwhile");
+	cgroup_id_t culprit DOC("container that ran meanwhile; none if too long ago");
 };
 
 struct sched_blame {
@@ -130,7 +130,7 @@ static __always_inline void add_blame(__u64 victim, __u64 culprit, __u64 ns)
 		ACCOUNT(map_full);
 }
 
-/* Walk this CPU's last occupants back to when the wait began. */
+/* Walk this CPU's last occupants back to when the wait began; what was before them is nobody's. */
 static __always_inline void blame_occupants(struct cpu_state *cpu, __u64 victim, __u64 from,
 					    __u64 now)
 {
@@ -138,10 +138,10 @@ static __always_inline void blame_occupants(struct cpu_state *cpu, __u64 victim,
 
 	add_blame(victim, cpu->cgroup, until - (cpu->since > from ? cpu->since : from));
 	until = cpu->since;
-	for (int back = 1; back <= OCCUPANTS; back++) {
+	for (int back = 1; back < OCCUPANTS; back++) {
 		struct occupant *occupant = &cpu->occupants[(cpu->head - back) % OCCUPANTS];
 		struct occupant *before = &cpu->occupants[(cpu->head - back - 1) % OCCUPANTS];
-		__u64 start = back < OCCUPANTS ? before->until : from;
+		__u64 start = before->until;
 
 		if (until <= from || !occupant->until)
 			break;
@@ -151,6 +151,8 @@ static __always_inline void blame_occupants(struct cpu_state *cpu, __u64 victim,
 			add_blame(victim, occupant->cgroup, until - start);
 		until = start;
 	}
+	if (until > from)
+		add_blame(victim, 0, until - from);
 }
 
 static __always_inline void leave(struct cpu_state *cpu, struct task_struct *prev, bool runnable,

@@ -44,7 +44,7 @@ class Sched(BpfProbe):
             maps[name] for name in ("row_of_cgroup", "blame", "rows", "free_rows")
         )
         assert rows.value
-        alive = np.array([cgroup.id for cgroup in identities(self.host)], np.uint64)
+        alive = np.array([0, *(cgroup.id for cgroup in identities(self.host))], np.uint64)
         cgroups, row_numbers = numbers.read()
         gone = ~np.isin(cgroups["value"], alive)
         empty = bytes(rows.value.dtype.itemsize)

@@ -1,0 +1,33 @@
+// Colour-blind safe: viridis for counts, Okabe and Ito's eight for lines.
+const VIRIDIS = [
+  [68, 1, 84], [72, 36, 117], [65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140],
+  [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38], [253, 231, 37],
+];
+const LIGHT = ["#0b6e8a", "#c2571a", "#1f7a4d", "#8a4f9e", "#8a6d00", "#b03a6b", "#3f5fbf", "#555555"];
+const DARK = ["#56b4e9", "#f0a050", "#4cc38a", "#d79be8", "#f0e442", "#ef86b0", "#8ea6ff", "#bbbbbb"];
+
+export const darkMode = matchMedia("(prefers-color-scheme: dark)");
+export const lines = () => (darkMode.matches ? DARK : LIGHT);
+
+function mix(share) {
+  const place = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
+  const low = Math.min(Math.floor(place), VIRIDIS.length - 2);
+  const part = place - low;
+  const parts = VIRIDIS[low].map((from, i) => Math.round(from + (VIRIDIS[low + 1][i] - from) * part));
+  return `rgb(${parts.join(",")})`;
+}
+
+// 64 steps; the largest count is the brightest on dark and the darkest on light ground.
+export function scale64() {
+  const steps = Array.from({ length: 64 }, (_, i) => mix(i / 63));
+  return darkMode.matches ? steps : steps.reverse();
+}
+
+export const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// A stable colour per name, for probes.
+export function ofName(name) {
+  let hash = 0;
+  for (const letter of name) hash = (hash * 31 + letter.charCodeAt(0)) >>> 0;
+  return lines()[hash % 7];
+}

@@ -1,0 +1,61 @@
+// One container: the same rows as the node, who hurts it and whom it hurts.
+import { html } from "../lib/dom.js";
+import { duration, shortName, show } from "../lib/format.js";
+import { useData } from "../lib/load.js";
+import { period, useRange } from "../lib/time.js";
+import { href } from "../lib/url.js";
+import { Name } from "../parts/name.js";
+import { Chart } from "../parts/chart.js";
+import { Empty, Failed, Loading } from "../parts/states.js";
+import { rowsOf } from "../parts/subsystems.js";
+import { EventStrip, Newest } from "./node.js";
+
+export function ContainerPage({ params }) {
+  const range = useRange();
+  const name = params.name || "";
+  const { data, error } = useData("containers", { ...period(range), name });
+  const blame = useData("contention", period(range));
+  const row = data && data[0];
+  return html`<p class="crumbs"><a href=${href("containers")}>Containers</a> ›</p>
+    <h1 title=${name}>${shortName(name)}</h1>
+    ${error ? html`<${Failed} error=${error} />` : !data ? html`<${Loading} />`
+      : row ? html`<${About} row=${row} />` : html`<${Empty}>No container of this name is known; it may be gone. What was stored of it stands below.<//>`}
+    <${Neighbours} name=${name} blame=${blame} />
+    <${EventStrip} container=${name} />
+    ${rowsOf(name).map((one) => html`<section class="row" key=${one.name} aria-labelledby="title-${one.name}">
+      <header><h2 id="title-${one.name}">${one.title}</h2></header>
+      <div class="charts">${one.charts.map((chart, i) => html`<${Chart} key=${chart.metric} chart=${chart} axis=${i === one.charts.length - 1} />`)}</div>
+    </section>`)}
+    <${Newest} container=${name} />`;
+}
+
+const FACTS = [
+  ["cpu_cores", "CPU", "cores"], ["memory_bytes", "Memory", "bytes"], ["wait_p99_seconds", "Wait p99", "seconds"],
+  ["suffered_ratio", "Suffers", "ratio"], ["caused_ratio", "Causes", "ratio"], ["throttled_ratio", "Throttled", "ratio"],
+  ["block_p99_seconds", "Disk p99", "seconds"], ["events", "Events", "count"],
+];
+
+function About({ row }) {
+  const { container } = row;
+  const words = [container.kind, container.image, container.namespace && `${container.namespace}/${container.pod}`, container.runtime, container.cgroup].filter(Boolean);
+  return html`<p class="dim about">${words.join(" · ")}${container.gone && html` · <b>gone since ${container.gone}</b>`}</p>
+    <dl class="facts">${FACTS.map(([field, title, unit]) => html`<div key=${field}><dt>${title}</dt><dd>${show(row[field], unit)}</dd></div>`)}</dl>`;
+}
+
+function Neighbours({ name, blame }) {
+  if (!blame.data) return blame.error ? html`<${Failed} error=${blame.error} />` : html`<${Loading} />`;
+  const hurtBy = blame.data.pairs.filter((pair) => pair.victim === name);
+  const hurts = blame.data.pairs.filter((pair) => pair.culprit === name && pair.victim !== name);
+  return html`<section class="two"><${Side} title="Waits for a CPU because of" pairs=${hurtBy} other="culprit" name=${name} seconds=${blame.data.seconds} />
+    <${Side} title="Makes wait for a CPU" pairs=${hurts} other="victim" name=${name} seconds=${blame.data.seconds} /></section>`;
+}
+
+function Side({ title, pairs, other, name, seconds }) {
+  const all = pairs.reduce((sum, pair) => sum + pair.seconds, 0);
+  return html`<div><h2>${title}</h2>
+    ${pairs.length ? html`<table class="bars"><tbody>${pairs.slice(0, 6).map((pair) => html`<tr key=${pair[other]}>
+      <th scope="row">${pair[other] === name ? "itself" : html`<${Name} of=${pair[other]} />`}</th>
+      <td class="num">${Math.round((pair.seconds / all) * 100)} %</td><td class="num">${duration(pair.seconds)}</td>
+      <td class="bar"><i style=${{ width: `${(pair.seconds / all) * 100}%` }}></i></td></tr>`)}</tbody></table>
+      <p class="dim small">${duration(all)} in ${duration(seconds)}</p>` : html`<${Empty}>Nobody.<//>`}</div>`;
+}

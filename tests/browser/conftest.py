@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import pytest
+
+from huatuo.model.event import Event
+from huatuo.serve.app import create_app
+from huatuo.serve.server import serve
+from tests.browser.chromium import Browser, Page, find
+from tests.serve.fake_node import FakeNode
+
+
+@dataclass
+class Site:
+    """A served node; `publish` may be called from the test's thread."""
+
+    url: str
+    node: FakeNode
+    loop: asyncio.AbstractEventLoop
+
+    def publish(self, event: Event) -> Event:
+        done: Future[Event] = Future()
+        self.loop.call_soon_threadsafe(lambda: done.set_result(self.node.publish(event)))
+        return done.result(5)
+
+
+def served(node: FakeNode, token: str = "") -> Iterator[Site]:
+    ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task
+
+        def started(_host: str, port: int) -> None:
+            ready.set_result((port, loop, task))
+
+        app = create_app(node, token=token, require_token=bool(token))
+        await serve(app, "127.0.0.1", 0, started=started)
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            ready.set_exception(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    port, loop, task = ready.result(10)
+    yield Site(f"http://127.0.0.1:{port}/", node, loop)
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join(5)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    yield from served(FakeNode(history_seconds=1800))
+
+
+@pytest.fixture(scope="session")
+def empty_site() -> Iterator[Site]:
+    yield from served(FakeNode(empty=True))
+
+
+def served_with_token() -> Iterator[Site]:
+    return served(FakeNode(history_seconds=60), "s3cret")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = find()
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    with Browser(program) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    found = browser.page()
+    yield found
+    found.close()
