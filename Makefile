@@ -54,6 +54,9 @@ dev: .venv/.dev
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing Python packages into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@$(BIN)/python -c 'from huatuo.kernel.libbpf import lib; lib()' 2>/dev/null || \
+		{ echo "this system's libbpf is older than 1.0: taking one from PyPI"; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps pylibbpf; }
 	@touch $@
 
 .venv/.dev: .venv/.run

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes as c
 import ctypes.util
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from huatuo.errors import KernelLacks
 
@@ -72,15 +74,15 @@ _PRINT = c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, c.c_void_p)
 
 @cache
 def lib() -> c.CDLL:
-    """The loaded library. Raises KernelLacks where it is not installed or older than 1.0."""
-    name = ctypes.util.find_library("bpf")
-    if name is None:
+    """The loaded library. Raises KernelLacks where there is none, or only one older than 1.0."""
+    candidates = [os.environ.get("HUATUO_LIBBPF"), ctypes.util.find_library("bpf"), _from_pypi()]
+    found = [name for name in candidates if name]
+    library = next((opened for opened in map(_open, found) if opened is not None), None)
+    if library is None:
+        seen = f"{', '.join(found)} is older than 1.0" if found else "libbpf is not installed"
         raise KernelLacks(
-            "libbpf is not installed: BPF probes cannot run; install libbpf1 (Debian, Ubuntu)"
+            f"{seen}: BPF probes cannot run; install libbpf1, or `pip install --no-deps pylibbpf`"
         )
-    library = c.CDLL(name, use_errno=True)
-    if not hasattr(library, "libbpf_major_version") or library.libbpf_major_version() < 1:
-        raise KernelLacks(f"{name} is older than 1.0: BPF probes cannot run; install libbpf 1.x")
     for function, (result, arguments) in _SIGNATURES.items():
         bound = getattr(library, function)
         bound.restype, bound.argtypes = result, arguments
@@ -88,6 +90,27 @@ def lib() -> c.CDLL:
     library.libbpf_set_print.restype = c.c_void_p
     library.libbpf_set_print(_print)
     return library
+
+
+def _open(name: str) -> c.CDLL | None:
+    """The library if it can be used: 1.0 made all of libbpf's interfaces what they are now."""
+    try:
+        library = c.CDLL(name, use_errno=True)
+    except OSError:
+        return None
+    return library if hasattr(library, "libbpf_major_version") else None
+
+
+def _from_pypi() -> str | None:
+    """Where the distribution's libbpf is too old (Ubuntu 22.04): the one inside a PyPI package.
+
+    Its extension module carries a whole libbpf and exports it; the module is not imported.
+    """
+    spec = importlib.util.find_spec("pylibbpf")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for library in Path(place).glob("pylibbpf.*.so"):
+            return str(library)
+    return None
 
 
 def version() -> str:
