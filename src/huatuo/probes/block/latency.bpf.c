@@ -89,15 +89,15 @@ struct {
 } requests SEC(".maps");
 
 struct block_request {
-	ktime_ns_t time;
+	ktime_ns_t time DOC("when it completed");
 	blkcg_id_t cgroup DOC("container of the request's first bio");
 	duration_ns_t queue DOC("from the request's start to its issue to the device");
 	duration_ns_t device DOC("from its issue to its completion");
 	__u64 sector DOC("first sector, in units of 512 bytes");
-	bytes_t size;
-	disk_t disk;
-	enum operation operation;
-	enum io_error error;
+	bytes_t size DOC("bytes asked for");
+	disk_t disk DOC("device");
+	enum operation operation DOC("what was asked for");
+	enum io_error error DOC("how it ended");
 };
 
 RING(slow_requests, struct block_request, 256 * 1024);

@@ -54,10 +54,10 @@ struct slow_softirq {
 	cgroup_id_t cgroup DOC("container that was interrupted");
 	duration_ns_t run DOC("how long the vector ran");
 	duration_ns_t delay DOC("how long it had waited since it was raised; 0 if unknown");
-	enum vector vector;
-	__u32 cpu;
+	enum vector vector DOC("which softirq");
+	__u32 cpu DOC("CPU it ran on");
 	tgid_t tgid DOC("process that was interrupted, or ksoftirqd");
-	comm_t comm;
+	comm_t comm DOC("name of that process");
 };
 
 RING(slow_runs, struct slow_softirq, 64 * 1024);
