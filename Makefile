@@ -46,6 +46,7 @@ wheel: .venv/.dev ## dist/*.whl with the compiled BPF objects
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 dev: .venv/.dev
+	@$(BIN)/python hatch_build.py --tests
 .PHONY: dev
 
 .venv/.run: pyproject.toml scripts/setup

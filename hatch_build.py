@@ -1,7 +1,7 @@
 """Compile what is not Python: one .bpf.o beside each .bpf.c, and the small native library.
 
 Runs as hatchling's build hook (the wheel carries the results) and as a script
-(`python hatch_build.py`, used by `make build`). Only what is older than its sources is rebuilt.
+(`python hatch_build.py [--tests] [--force]`, used by `make build`). Only what is older than its sources is rebuilt.
 """
 
 from __future__ import annotations
@@ -125,5 +125,6 @@ class BuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 if __name__ == "__main__":
-    for path in compile_all("--force" in sys.argv, (ROOT / "tests",)):
+    tests = (ROOT / "tests",) if "--tests" in sys.argv else ()
+    for path in compile_all("--force" in sys.argv, tests):
         print(f"built {path.relative_to(ROOT)}")

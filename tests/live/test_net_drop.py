@@ -283,7 +283,8 @@ def test_without_a_socket_the_namespace_tells_the_container() -> None:
         assert len(found) == 7
         owner = f"/{group.directory.name}"
         assert all(e.container and e.container.cgroup == owner for e in found)
-        assert joined.values[row(joined, container=owner)].sum() == 7
+        total = joined.values[row(joined, container=owner)].sum()
+        assert total >= 7 if ANY_REASON else total == 7
 
 
 def test_full_socket_belongs_to_the_receiver() -> None:
