@@ -167,6 +167,7 @@ class Agent:
             await asyncio.sleep(_EXPIRE_SECONDS)
             with _surviving("old data is not removed"):
                 self.store.expire(time.time_ns())
+                give_back()
 
     # what the web server asks (serve/node.py)
 

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.conftest import cgroup
+from tests.live.conftest import cgroup, emulated
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
-SOON = 2.0  # seconds within which an event must be seen
+SOON = 10.0 if emulated() else 2.0  # seconds within which an event must be seen
+START = 120.0 if emulated() else 30.0
 EATER = "b = bytearray(256 << 20); b[::4096] = b'x' * len(b[::4096])"
 
 
@@ -55,7 +56,7 @@ def agent(store: Path) -> Iterator[Running]:
     ) as process:
         running = Running(process, address, store)
         try:
-            eventually(lambda: running.get("/healthz"), 30)
+            assert eventually(lambda: running.get("/healthz"), START), "the agent did not start"
             yield running
         finally:
             process.send_signal(signal.SIGTERM)

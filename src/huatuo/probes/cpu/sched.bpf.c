@@ -33,8 +33,7 @@ struct sched_key {
 };
 
 struct sched_blame {
-	counter_ns_t
-		delay DOC("wait of the victim while the culprit ran, waits over blame_threshold");
+	counter_ns_t delay DOC("wait of the victim while the culprit ran on its CPU");
 };
 
 /* A dense row number per cgroup makes the hot path two array look-ups instead of a hash. */
@@ -124,6 +123,8 @@ static __always_inline void add_blame(__u64 victim, __u64 culprit, __u64 ns)
 	struct sched_blame *found = bpf_map_lookup_elem(&blame, &key);
 	struct sched_blame first = {.delay = ns};
 
+	if (!culprit) /* the CPU was idle: waking it up took the time */
+		return;
 	if (found)
 		__sync_fetch_and_add(&found->delay, ns);
 	else if (bpf_map_update_elem(&blame, &key, &first, BPF_NOEXIST))
@@ -180,7 +181,8 @@ static __always_inline void arrive(struct cpu_state *cpu, struct task_struct *ne
 				   struct task_state *task, __u64 now)
 {
 	__u64 queued = next->sched_info.last_queued;
-	__u64 waited = queued && now > queued ? now - queued : 0;
+	__u64 here = queued && now > queued ? now - queued : 0; /* on this CPU's queue */
+	__u64 waited = here;
 	__u64 cgroup = task_cgroup(next);
 	struct sched_row *row;
 
@@ -205,8 +207,8 @@ static __always_inline void arrive(struct cpu_state *cpu, struct task_struct *ne
 	row = bpf_map_lookup_elem(&rows, &cpu->row);
 	if (row)
 		histogram_add(&row->wait, waited);
-	if (waited > blame_threshold && cpu->since)
-		blame_occupants(cpu, cgroup, now - waited, now);
+	if (here > blame_threshold && cpu->since)
+		blame_occupants(cpu, cgroup, now - here, now);
 	cpu->cgroup = cgroup;
 }
 
