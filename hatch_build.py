@@ -1,7 +1,7 @@
 """Compile what is not Python: one .bpf.o beside each .bpf.c, and the small native library.
 
-Runs as hatchling's build hook (the wheel carries the results) and as a script
-(`python hatch_build.py [--tests] [--force]`, used by `make build`). Only what is older than its sources is rebuilt.
+Runs as hatchling's build hook (the wheel carries the results) and as a script, used by `make build`
+(`python hatch_build.py [--tests] [--force]`). Only what is older than its sources is rebuilt.
 """
 
 from __future__ import annotations

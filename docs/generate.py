@@ -1,6 +1,6 @@
 """Write docs/reference/*.md from the code. `make docs` runs it; tests/test_docs.py compares.
 
-    python docs/generate.py            write
+python docs/generate.py            write
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's BLAS is not used; it allocates per CPU
 
-from huatuo.cli import main as command_line  # noqa: E402
+from huatuo.cli import main as command_line
 
 _OPEN_FILES = 8192
 

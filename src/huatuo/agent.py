@@ -23,8 +23,9 @@ from pathlib import Path
 from huatuo.config import Config
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher
-from huatuo.errors import ConfigError
+from huatuo.errors import ConfigError, KernelLacks
 from huatuo.governor import Governor
+from huatuo.kernel.births import Births
 from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.kernel.host import Host
 from huatuo.model.event import Container, Event
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 0.5
 _EXPIRE_SECONDS = 60.0
+_AFTER_BIRTH_SECONDS = (0.0, 0.12, 0.4)  # a runtime writes its state after making the cgroup
 _FIRST_COLLECT_SECONDS = 1.0
 _QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
 
@@ -74,6 +76,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._watched: set[int] = set()
         self._watched_generation = 0
+        self._births: Births | None = None
 
     async def run_forever(self) -> None:
         """Start the probes and do all periodic work until cancelled."""
@@ -81,6 +84,7 @@ class Agent:
             return_large_blocks()
             self._refresh_targets()
             self.probe_set.start()
+            self._watch_births()
             give_back()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(asyncio.to_thread(self.enricher.symbols.name, 1))  # loads them
@@ -91,8 +95,25 @@ class Agent:
         finally:
             self._unwatch_rings()
             self.drain()
+            if self._births is not None:
+                asyncio.get_running_loop().remove_reader(self._births.fd)
+                self._births.close()
             self.probe_set.stop()
             self.store.close()
+
+    def _watch_births(self) -> None:
+        """Know a container as soon as it exists: it may be gone before the next interval."""
+        try:
+            if not Births.unavailable(self.host):
+                self._births = Births()
+                asyncio.get_running_loop().add_reader(self._births.fd, self._on_birth)
+        except KernelLacks as error:
+            log.info("new cgroups are found at the next interval only: %s", error)
+
+    def _on_birth(self) -> None:
+        if self._births is not None and self._births.drain():
+            for seconds in _AFTER_BIRTH_SECONDS:
+                asyncio.get_running_loop().call_later(seconds, self.inventory.look_again)
 
     async def _drain_forever(self) -> None:
         while True:

@@ -63,5 +63,5 @@ class StoreError(HuatuoError):
     pass
 
 
-class StoreLocked(StoreError):
+class StoreLocked(StoreError):  # noqa: N818
     pass

@@ -162,7 +162,7 @@ class Page:
             raise RuntimeError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 10.0) -> Any:
+    def wait(self, script: str, seconds: float = 30.0) -> Any:
         """Until the expression is true; raises TimeoutError with it and what the page shows."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

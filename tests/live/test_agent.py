@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.conftest import cgroup, emulated
+from tests.live.conftest import Group, cgroup, emulated
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
@@ -83,13 +83,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def test_an_oom_kill_is_seen_at_once_with_its_owner(running: Running) -> None:
     with cgroup("agent-oom") as group:
-        limit = (
-            "memory.max" if (group.directory / "memory.max").exists() else "memory.limit_in_bytes"
-        )
-        group.write(limit, 48 << 20)
-        swap = group.directory / "memory.swap.max"
-        if swap.exists():
-            swap.write_text("0")
+        limit_memory(group)
         result = group.run([sys.executable, "-c", EATER])
         assert result.returncode == -signal.SIGKILL or result.returncode == 137
         found = eventually(lambda: events_of(running, "memory.oom", group.directory.name))
@@ -98,6 +92,24 @@ def test_an_oom_kill_is_seen_at_once_with_its_owner(running: Running) -> None:
     assert event["container"]["cgroup"].endswith(group.directory.name)
     assert event["process"]["comm"].startswith("python")
     assert group.directory.name in json.dumps(event)
+
+
+def test_a_cgroup_that_lives_for_a_moment_is_known_by_its_path(running: Running) -> None:
+    """Killed and gone between two intervals of the agent; its name is in the event all the same."""
+    with cgroup("agent-brief") as group:
+        name = group.directory.name
+        limit_memory(group)
+        group.run([sys.executable, "-c", EATER])
+    found = eventually(lambda: events_of(running, "memory.oom", name))
+    assert len(found) == 1
+    assert found[0]["container"]["cgroup"].endswith(name)
+
+
+def limit_memory(group: Group) -> None:
+    is_v2 = (group.directory / "memory.max").exists()
+    group.write("memory.max" if is_v2 else "memory.limit_in_bytes", 48 << 20)
+    if (group.directory / "memory.swap.max").exists():
+        group.write("memory.swap.max", 0)
 
 
 def events_of(running: Running, probe: str, text: str = "") -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def test_without_any_form_the_reasons_are_named() -> None:
 
 @pytest.mark.parametrize("ring_is_full", [False, True])
 def test_produced_is_delivered_and_suppressed_and_lost(ring_is_full: bool) -> None:
-    """A storm far above the limits: every record is accounted for, and those delivered are right."""
+    """A storm far above the limits: every record is accounted for, those delivered are right."""
     limit = 100_000_000 if ring_is_full else 50
     tunables = {
         "only_tgid": os.getpid(),

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.contracts.store import SECOND, START, counter, event, histogram, serials
 
 from huatuo.store.base import EventQuery, MetricQuery
 from huatuo.store.embedded import EmbeddedStore
+from tests.contracts.store import SECOND, START, counter, event, histogram, serials
 
 ROUNDS = 100
 BATCH = 150

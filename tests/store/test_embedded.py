@@ -11,6 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from huatuo.errors import StoreError, StoreLocked
+from huatuo.store.base import EventQuery, MetricQuery
+from huatuo.store.embedded import EmbeddedStore
+from huatuo.store.eventlog import BLOCK_EVENTS
+from huatuo.store.history import FINE_NS, HOUR_NS, WINDOW_NS
 from tests.contracts.store import (
     SECOND,
     START,
@@ -22,12 +28,6 @@ from tests.contracts.store import (
     histogram,
     serials,
 )
-
-from huatuo.errors import StoreError, StoreLocked
-from huatuo.store.base import EventQuery, MetricQuery
-from huatuo.store.embedded import EmbeddedStore
-from huatuo.store.eventlog import BLOCK_EVENTS
-from huatuo.store.history import FINE_NS, HOUR_NS, WINDOW_NS
 
 __all__ = ["TestEvents", "TestMetrics", "TestStore"]
 

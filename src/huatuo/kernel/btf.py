@@ -231,7 +231,7 @@ class Btf:
             return np.dtype(f"u{entry.size}")
         if entry.kind == _ARRAY:
             element, _, count = struct.unpack("<III", entry.tail)
-            inner, typedefs = self._resolve(element)
+            inner, _ = self._resolve(element)
             if self._types[inner].name == "char":
                 return np.dtype(f"S{count}")
             return np.dtype((self._dtype(element), (count,)))

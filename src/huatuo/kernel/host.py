@@ -51,7 +51,7 @@ class Host:
 
     def read(self, path: Path) -> str:
         """A small file of /proc, /sys or a cgroup. OSError if it is not there."""
-        with open(path, "rb", buffering=0) as stream:
+        with path.open("rb", buffering=0) as stream:
             return (stream.read() or b"").decode(errors="replace")
 
     def read_int(self, path: Path) -> int:

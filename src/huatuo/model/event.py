@@ -1,4 +1,4 @@
-"""Plain data at the edge: what JSON, the UI and the terminal see. Field names are the JSON names."""
+"""Plain data at the edge: what JSON, UI and terminal see. Field names are the JSON names."""
 
 from __future__ import annotations
 

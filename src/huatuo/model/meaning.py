@@ -28,7 +28,7 @@ class Meaning:
     name: str
     role: Role = Role.NONE
     unit: str = ""  # base unit, as in metric names: seconds, bytes
-    scale: float = 1.0  # stored value × scale = base unit
+    scale: float = 1.0  # stored value * scale = base unit
     suffix: str = ""  # appended to the C name in JSON: wait → wait_ns
     rename: str = ""  # replaces the C name's last part in JSON: victim_tgid → victim_pid
 

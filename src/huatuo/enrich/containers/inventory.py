@@ -109,6 +109,11 @@ class Inventory:
         self._scan(self._block if self._block.used else self._identity)
         self._netns.refresh()
 
+    def look_again(self) -> None:
+        """Something has come: scan now, unless a scan is so recent or so dear that it must wait."""
+        if self._identity.may_scan(self._host.now_ns()):
+            self._scan(self._identity)
+
     # how
 
     def _resolve(self, side: _Side, cgroup_id: int, fresh: bool) -> Container:

@@ -77,7 +77,8 @@ class MemoryCgroup(CgroupReader):
     Reads: memory.current, .peak, .max, .high, .stat, .events, .swap.*; on v1 memory.*_in_bytes,
     .stat, .failcnt, .oom_control (mm/memcontrol.c).
     Kernels: peak on v2 since 5.19, kernel_bytes on v2 since 5.18; v1 has no low and high events.
-    Cost: seven or eight reads per container (files stay open); memory.stat makes the kernel sum its per-CPU counts.
+    Cost: seven or eight reads per container (files stay open); memory.stat makes the kernel sum
+    its per-CPU counts.
     """
 
     priority = 80
