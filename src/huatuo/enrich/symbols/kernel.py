@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from huatuo.kernel.host import Host
 
+_OURS = ("bpf_prog_", "bpf_trace_", "__bpf_", "__traceiter_", "bpf_get_stack")
 __all__ = ["KernelSymbols"]
 
 log = logging.getLogger(__name__)
@@ -55,13 +56,15 @@ class KernelSymbols:
         return self._name(address)
 
     def stack(self, addresses: Iterable[int]) -> list[str]:
-        """The frames before the first zero."""
+        """The frames before the first zero, without those of BPF itself on top."""
         self._keep_current()
-        found = []
+        found: list[str] = []
         for address in addresses:
             if address == 0:
                 break
-            found.append(self._name(address))
+            frame = self._name(address)
+            if found or not frame.startswith(_OURS):
+                found.append(frame)
         return found
 
     def _name(self, address: int) -> str:

@@ -217,14 +217,17 @@ static __always_inline struct drop_slot *count(const struct drop_key *key)
 	(bpf_core_enum_value_exists(enum skb_drop_reason, name) && \
 	 (reason) == bpf_core_enum_value(enum skb_drop_reason, name))
 
-/* Nobody misses these packets: what a closing socket left unread, merged segments, frames for
- * others seen in promiscuous mode. They are counted, but make no record. */
-static __always_inline bool is_ordinary(__u32 reason)
+/*
+ * Nobody misses these: what a closing socket left unread, merged segments, frames for others seen
+ * in promiscuous mode, and buffers without a byte in them, as of a connect() to a local socket
+ * where nobody listens. They are counted, but make no record.
+ */
+static __always_inline bool is_ordinary(__u32 reason, struct sk_buff *skb)
 {
 	return IS_REASON(reason, SKB_DROP_REASON_QUEUE_PURGE) ||
 	       IS_REASON(reason, SKB_DROP_REASON_UNIX_DISCONNECT) ||
 	       IS_REASON(reason, SKB_DROP_REASON_TCP_OFOMERGE) ||
-	       IS_REASON(reason, SKB_DROP_REASON_OTHERHOST);
+	       IS_REASON(reason, SKB_DROP_REASON_OTHERHOST) || !skb->len;
 }
 
 static __always_inline void copy_headers(struct packet_drop *drop, struct sk_buff *skb)
@@ -309,7 +312,7 @@ static __always_inline int dropped(void *context, struct sk_buff *skb, struct so
 	if (!key.cgroup)
 		key.netns = packet_netns(skb, sk);
 	slot = count(&key);
-	if (is_ordinary(reason))
+	if (is_ordinary(reason, skb))
 		return 0;
 	if (slot && slot->limited_until > bpf_jiffies64()) {
 		account_limited();

@@ -25,7 +25,7 @@ class Drop(BpfProbe):
 
     Every drop is counted by reason and container; records are limited per second. Packets that
     nobody misses are only counted: what a closing socket left unread, merged TCP segments, frames
-    for another station. Only headers leave this probe, never what a packet carried.
+    for another station, empty buffers. Only headers leave this probe, never what a packet carried.
 
     Hooks: skb:kfree_skb (net/core/skbuff.c).
     Kernels: the reason since 5.17, before it only the place; the receiving socket since 6.11,
