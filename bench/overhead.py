@@ -54,9 +54,7 @@ def _wait_until_healthy(address: str, seconds: float = 20) -> None:
 
 def perf_bench(*words: str) -> float:
     """Microseconds per operation, or seconds in all where perf gives no rate."""
-    result = subprocess.run(
-        ["perf", "bench", *words], check=True, capture_output=True, text=True
-    ).stdout
+    result = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     if found := re.search(r"([0-9.]+) usecs/op", result):
         return float(found[1])
     found = re.search(r"Total time: ([0-9.]+)", result)
@@ -65,13 +63,13 @@ def perf_bench(*words: str) -> float:
 
 
 def sched_pipe() -> float:
-    """us per round trip of the worst case: nothing but context switches."""
-    return perf_bench("sched", "pipe", "-l", "100000")
+    """us per round trip of the worst case: nothing but context switches, on one CPU."""
+    return perf_bench("taskset", "-c", "1", "perf", "bench", "sched", "pipe", "-l", "100000")
 
 
 def sched_messaging() -> float:
     """us in all: 10 groups of 40 processes that chat."""
-    return perf_bench("sched", "messaging", "-l", "300")
+    return perf_bench("perf", "bench", "sched", "messaging", "-l", "300")
 
 
 def fio_randread(device: Path) -> float:
@@ -131,7 +129,7 @@ def run(rounds: int) -> str:
     parts = []
     with fast_device() as device:
         loads: dict[str, Callable[[], float]] = {
-            "perf bench sched pipe": sched_pipe,
+            "perf bench sched pipe, both ends on one CPU": sched_pipe,
             "perf bench sched messaging": sched_messaging,
             "fio randread 4k on a loop device in memory": lambda: fio_randread(device),
             "loopback TCP request/response": tcp_round_trips,

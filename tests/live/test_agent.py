@@ -60,7 +60,7 @@ def agent(store: Path) -> Iterator[Running]:
             yield running
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(START)
 
 
 def eventually(ask: Callable[[], Any], seconds: float = SOON) -> Any:

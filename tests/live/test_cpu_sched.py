@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import pytest
 
 from huatuo.kernel.host import Host
@@ -16,7 +17,7 @@ from huatuo.kernel.object import BpfObject
 from huatuo.probes.base import Probe
 from huatuo.probes.cpu.sched import Sched
 from tests.live.conftest import cgroup, metric, row, running
-from tests.live.workload import Hog, Schedstat, nap_storm, schedstat, switches
+from tests.live.workload import Hog, nap_storm, schedstat, switches
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
@@ -31,30 +32,43 @@ def value(probe: Probe, name: str, **labels: int) -> float:
     return float(found.values[index])
 
 
-class Reading(NamedTuple):
-    """What the probe says of two hogs, between two readings of what the kernel says."""
+class Said(NamedTuple):
+    """What the kernel says of a hog so far."""
 
-    before: list[Schedstat]
+    run: float
+    waited: float
+    involuntary: float
+
+
+def kernel_says(hog: Hog) -> Said:
+    counted = schedstat(hog.pid)
+    return Said(counted.run_ns / 1e9, counted.run_delay_ns / 1e9, switches(hog.pid)[1])
+
+
+class Reading(NamedTuple):
+    """What the probe says of two hogs, and the kernel just before and just after that."""
+
+    before: list[Said]
     waited: list[float]
     delayed: list[float]  # by the other one
     involuntary: list[float]
-    after: list[Schedstat]
+    after: list[Said]
 
 
 def reading(probe: Probe, hogs: list[Hog], groups: list[int]) -> Reading:
-    before = [schedstat(hog.pid) for hog in hogs]
+    before = [kernel_says(hog) for hog in hogs]
     waited = [wait_seconds(probe, group) for group in groups]
     delayed = [delay_seconds(probe, *groups), delay_seconds(probe, *reversed(groups))]
     name = "huatuo_cpu_sched_involuntary_switches_total"
     involuntary = [value(probe, name, container=group) for group in groups]
-    return Reading(before, waited, delayed, involuntary, [schedstat(hog.pid) for hog in hogs])
+    return Reading(before, waited, delayed, involuntary, [kernel_says(hog) for hog in hogs])
 
 
-def window(start: Reading, end: Reading, hog: int, field: str) -> tuple[float, float]:
-    """Least and most seconds the kernel can have counted between the probe's two readings."""
-    least = getattr(end.before[hog], field) - getattr(start.after[hog], field)
-    most = getattr(end.after[hog], field) - getattr(start.before[hog], field)
-    return least / 1e9, most / 1e9
+def window(start: Reading, end: Reading, hog: int) -> tuple[Said, Said]:
+    """Least and most the kernel can have counted between the probe's two readings."""
+    least = np.subtract(end.before[hog], start.after[hog])
+    most = np.subtract(end.after[hog], start.before[hog])
+    return Said(*least), Said(*most)
 
 
 def test_two_hogs_on_one_cpu_wait_for_each_other() -> None:
@@ -66,22 +80,21 @@ def test_two_hogs_on_one_cpu_wait_for_each_other() -> None:
         hogs = [Hog(0, SECONDS, group.directory, ready) for group in (a, b)]
         ready.wait()
         time.sleep(0.1)
-        switched = [switches(hog.pid)[1] for hog in hogs]
         start = reading(probe, hogs, [a.id, b.id])
         time.sleep(SECONDS * 0.7)
         end = reading(probe, hogs, [a.id, b.id])
-        switched = [switches(hogs[i].pid)[1] - switched[i] for i in (0, 1)]
         for hog in hogs:
             hog.wait()
     for me, other in ((0, 1), (1, 0)):
+        least, most = window(start, end, me)
         waited = end.waited[me] - start.waited[me]
         assert waited > SECONDS * 0.25, "the hogs did not compete"
-        least, most = window(start, end, me, "run_delay_ns")
-        assert least * 0.98 - 0.02 <= waited <= most * 1.02 + 0.02
-        least, most = window(start, end, other, "run_ns")
-        assert least * 0.9 - 0.1 <= end.delayed[me] - start.delayed[me] <= most * 1.1 + 0.1
+        assert least.waited * 0.98 - 0.02 <= waited <= most.waited * 1.02 + 0.02
         involuntary = end.involuntary[me] - start.involuntary[me]
-        assert involuntary == pytest.approx(switched[me], rel=0.1, abs=6)
+        assert least.involuntary - 6 <= involuntary <= most.involuntary + 6
+        least, most = window(start, end, other)
+        delayed = end.delayed[me] - start.delayed[me]
+        assert least.run * 0.9 - 0.1 <= delayed <= most.run * 1.1 + 0.1
 
 
 def wait_seconds(probe: Probe, cgroup_id: int) -> float:

@@ -176,7 +176,7 @@ def test_forms_of_older_kernels_count_the_same(form: str, monkeypatch: pytest.Mo
         send(20, port)
         found = [e for e in drained(probe) if to_port([e], port)]
         assert len(found) == 20
-        assert int(metric(probe, PACKETS).values.sum()) == probe.account().produced >= 20
+        assert int(metric(probe, PACKETS).values.sum()) >= probe.account().produced >= 20
     assert {e.fields["interface"] for e in found} == {"lo"}
     if form == "location":
         assert {e.fields["reason"] for e in found} <= {"not_given", "0", "not_dropped_yet"}
@@ -309,14 +309,6 @@ time.sleep(60)
             receiver.kill()
 
 
-def reported(probe: Drop) -> int:
-    """Drops so far, of the reasons that make records."""
-    found = metric(probe, PACKETS)
-    ordinary = [*row(found, reason="queue_purge"), *row(found, reason="unix_disconnect")]
-    ordinary += [*row(found, reason="tcp_ofomerge"), *row(found, reason="otherhost")]
-    return int(found.values.sum() - found.values[ordinary].sum())
-
-
 def adds_up(probe: Drop) -> bool:
     list(probe.drain())
     account = probe.account()
@@ -331,11 +323,12 @@ def test_storm_adds_up() -> None:
     with running(Drop) as probe:
         send(storm, port)
         delivered = len(drained(probe, 0.5))
-        before = reported(probe)  # other programs' packets may be dropped meanwhile
+        before = counted(probe, "no_socket")
         account = probe.account()
-        after = reported(probe)
-        assert storm <= before <= account.produced <= after
-        assert counted(probe, "no_socket") >= storm
+        after = int(metric(probe, PACKETS).values.sum())  # with what others drop meanwhile
+        assert account.produced <= after
+        if not ANY_REASON:
+            assert storm <= before <= account.produced
         assert any(adds_up(probe) for _ in range(50))  # with nothing under way in the ring
         account = probe.account()
     assert 0 < delivered <= 1000

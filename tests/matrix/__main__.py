@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import answers, probe, suite, vm
+from . import probe, suite, vm
 from .fetch import fetch
 from .kernels import KERNELS, Kernel, MatrixError, find, installed
 
@@ -86,16 +87,20 @@ def _test(arguments: argparse.Namespace) -> int:
     outcomes = []
     for kernel in kernels:
         print(f"kernel {fetch(kernel).release}", flush=True)
-        outcome = suite.run(
-            kernel,
-            results=arguments.results / kernel.name,
-            on_line=lambda line: print(f"  {line}", flush=True),
-            selection=arguments.only,
+        began = time.monotonic()
+
+        def show(line: str, began: float = began) -> None:
+            print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)
+
+        outcomes.append(
+            suite.run(
+                kernel,
+                results=arguments.results / kernel.name,
+                on_line=show,
+                selection=arguments.only,
+                accept=arguments.accept,
+            )
         )
-        outcomes.append(outcome)
-        if arguments.accept and outcome.found:
-            accepted = answers.merged(answers.read(), kernel.name, outcome.found)
-            answers.EXPECTED.write_text(answers.text(accepted))
     for outcome in outcomes:
         for problem in outcome.problems:
             print(f"\nkernel {outcome.kernel}: {problem}")

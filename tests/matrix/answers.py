@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .kernels import KERNELS
 
-__all__ = ["EXPECTED", "Answers", "Table", "answers", "differences", "merged", "read", "text"]
+__all__ = ["EXPECTED", "Answers", "Table", "answers", "differences", "read", "text"]
 
 EXPECTED = Path(__file__).parent / "expected.toml"
 HEAD = """\
@@ -52,11 +52,6 @@ def text(table: Table) -> str:
         else:
             lines += [f'{probe}."{kernel}" = {_quoted(said)}' for kernel, said in each.items()]
     return HEAD + "\n" + "".join(f"{line}\n" for line in lines)
-
-
-def merged(table: Table, kernel: str, found: Answers) -> Table:
-    """The table with one kernel's answers replaced."""
-    return {**table, kernel: found}
 
 
 def differences(expected: Answers, found: Answers) -> Sequence[str]:

@@ -232,7 +232,7 @@ def _qemu_command(
     command = [
         *("setpriv", "--pdeathsig", "KILL"),  # a killed test run leaves no machine behind
         *(QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max"),
         *("-smp", str(cpus), "-m", memory),
         *("-kernel", str(files.image), "-initrd", str(archive)),
         *("-append", f"{BOOT_ARGUMENTS} {boot_arguments}"),
