@@ -30,7 +30,8 @@ def test_check_and_live_tests_in_a_machine(tmp_path: Path) -> None:
         pytest.skip(f"takes minutes: HUATUO_MATRIX_KERNEL=KERNEL allows it, with one of {known}")
     if (reason := vm.missing()) is not None:
         pytest.skip(reason)
-    outcome = suite.run(find(name), results=tmp_path, on_line=print)
+    selection = os.environ.get("HUATUO_MATRIX_TESTS", "tests/live").split()
+    outcome = suite.run(find(name), results=tmp_path, on_line=print, selection=selection)
     assert not outcome.problems, "\n\n".join([*outcome.problems, *suite.table([outcome])])
 
 
