@@ -15,7 +15,7 @@ run: build ## start the agent; ARGS="--listen …" is passed on
 	@$(SUDO) $(BIN)/huatuo run $(ARGS)
 
 test: dev build ## all tests that this machine can run; the summary says what was skipped and why
-	@$(if $(SUDO),echo "sudo is needed by the live tests, which load BPF programs")
+	@$(if $(SUDO),echo "sudo is needed by the live tests: they load BPF programs")
 	@$(SUDO) $(PYTEST) $(ARGS)
 
 check: dev build ## format, lint, types, architecture; no root, under two minutes
