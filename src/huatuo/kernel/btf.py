@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from huatuo.errors import Malformed
-from huatuo.kernel.elf import Elf
+from huatuo.kernel.elf import Elf, text_at
 from huatuo.model.meaning import Role, meaning_of
 from huatuo.model.record import Field, Schema
 
@@ -84,12 +84,14 @@ class Btf:
     """The types of one object file."""
 
     def __init__(self, path: Path) -> None:
-        elf = Elf(path)
-        if ".BTF" not in elf.sections:
-            raise Malformed(path, "has no .BTF section; compile it with clang -g")
+        with Elf(path) as elf:
+            if not elf.has(".BTF"):
+                raise Malformed(path, "has no .BTF section; compile it with clang -g")
+            self._raw = elf.contents(".BTF")
+            self._data = {name: elf.contents(name) for name in elf.sections if _is_data(name)}
+            rows, names = elf.symbol_table()
+        self._offsets = {text_at(names, name): at for name, at in rows[["name", "value"]].tolist()}
         self.path = path
-        self._elf = elf
-        self._raw = elf.sections[".BTF"]
         self._types = _parse(self._raw)
 
     @cached_property
@@ -126,13 +128,13 @@ class Btf:
                 dtype = self._dtype(base)
                 if self._types[base].name == "_Bool":
                     typedefs = (*typedefs, "bool")
-                _, offset = self._elf.symbols[variable.name]  # BTF has it only once linked
+                offset = self._offsets[variable.name]  # BTF has it only once linked
                 found.append(Variable(variable.name, offset, dtype, typedefs, help_text))
         return found
 
     def initial_bytes(self, section: str) -> bytes:
         """The section as compiled: the defaults of the tunables in .rodata."""
-        return self._elf.sections.get(section, b"")
+        return self._data.get(section, b"")
 
     def records(self) -> dict[str, Schema]:
         """Ring name → schema of its records (RING in bpf/record.bpf.h)."""
@@ -254,6 +256,10 @@ class Btf:
         _, _, _, header, _, _, at, _ = struct.unpack_from("<HBBIIIII", self._raw)
         start = header + at + offset
         return self._raw[start : self._raw.index(b"\0", start)].decode()
+
+
+def _is_data(section: str) -> bool:
+    return section.startswith((".rodata", ".data", ".bss"))
 
 
 def is_exported(schema: Schema | None) -> bool:
