@@ -56,12 +56,16 @@ struct sched_entity {
 	struct cfs_rq *cfs_rq;
 };
 
+struct mm_struct;
+
 struct task_struct {
 	unsigned int __state;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	char comm[16];
 	struct css_set *cgroups;
+	struct mm_struct *mm;
 	struct task_struct *group_leader;
 	struct sched_info sched_info;
 	struct sched_entity se;

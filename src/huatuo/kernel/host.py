@@ -39,6 +39,14 @@ class Host:
     def cpus(self) -> int:
         return os.cpu_count() or 1
 
+    def online_cpus(self) -> list[int]:
+        """Numbers of the CPUs that are up now."""
+        found: list[int] = []
+        for part in self.read(self.sys / "devices/system/cpu/online").strip().split(","):
+            first, _, last = part.partition("-")
+            found.extend(range(int(first), int(last or first) + 1))
+        return found
+
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC, the clock of kernel records."""
         return time.monotonic_ns()

@@ -43,6 +43,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_map__max_entries": (_U, [_P]),
     "bpf_map__set_max_entries": (_I, [_P, _U]),
     "bpf_map__set_autocreate": (_I, [_P, c.c_bool]),
+    "bpf_map__reuse_fd": (_I, [_P, _I]),
     "bpf_map__initial_value": (_P, [_P, c.POINTER(c.c_size_t)]),
     "bpf_program__name": (_S, [_P]),
     "bpf_program__section_name": (_S, [_P]),

@@ -7,7 +7,11 @@ form is not used without it. That is all a probe writes down; what a kernel cann
 trying, and the reason is kept.
 
 Programs in `iter/` sections are not attached: `run_iterator` runs them once. Programs of a role in
-`held` are loaded but attached only by `attach_held`, for what is needed only sometimes.
+`held` are loaded but attached only by `attach_held`, for what is needed only sometimes, and those in
+`perf_event` sections only by `attach_perf_event`.
+
+Objects may share maps: those named in `shared` are taken from the descriptors given there, and it is
+their owner who reads them.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import ctypes as c
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from huatuo.errors import BpfError
@@ -48,7 +52,7 @@ class Program:
     missing: str = ""
     used: bool = False
     pointer: int = 0
-    link: int = 0
+    links: list[int] = field(default_factory=list)
 
     @property
     def role(self) -> str:
@@ -77,12 +81,14 @@ class BpfObject:
         tunables: Mapping[str, int] | None = None,
         map_sizes: Mapping[str, int] | None = None,
         held: Collection[str] = (),
+        shared: Mapping[str, int] | None = None,
     ) -> None:
         self.path = path
         self.btf = Btf(path)
         self._tunables = dict(tunables or {})
         self._map_sizes = dict(map_sizes or {})
         self._held = set(held)
+        self._shared = dict(shared or {})
         self._missing: dict[str, str] = {}
         self._missing_maps: dict[str, str] = {}
         self._object = 0
@@ -133,14 +139,28 @@ class BpfObject:
         Raises BpfError where the kernel refuses.
         """
         program = next(p for p in self.programs if p.role == role and p.used)
-        if not program.link and not self._attach(program):
+        if not program.links and not self._attach(program):
             raise BpfError(f"{program.section}: {self._missing[program.name]}")
+
+    def attach_perf_event(self, role: str, event: int) -> None:
+        """Run a program on an open perf event, whose descriptor belongs to the object from now on.
+
+        Raises BpfError where the kernel refuses.
+        """
+        program = next(p for p in self.programs if p.role == role and p.used)
+        link = lib().bpf_program__attach_perf_event(program.pointer, event)
+        if not link:
+            os.close(event)
+            raise BpfError(f"{program.name}: cannot attach: {os.strerror(c.get_errno())}")
+        program.links.append(link)
 
     def _attachable(self) -> list[Program]:
         return [
             p
             for p in self.programs
-            if p.used and p.role not in self._held and not p.section.startswith("iter")
+            if p.used
+            and p.role not in self._held
+            and not p.section.startswith(("iter", "perf_event"))
         ]
 
     def _attach(self, program: Program) -> bool:
@@ -148,7 +168,7 @@ class BpfObject:
             link = lib().bpf_program__attach(program.pointer)
             code = c.get_errno()
         if link:
-            program.link = link
+            program.links.append(link)
             return True
         why = os.strerror(code) if code else "refused"
         for line in log:
@@ -170,6 +190,8 @@ class BpfObject:
             lib().bpf_program__set_autoload(program.pointer, program.used)
         for name in self._missing_maps:
             lib().bpf_map__set_autocreate(self._map(name), False)
+        for name, fd in self._shared.items():
+            check(lib().bpf_map__reuse_fd(self._map(name), fd), f"map {name}: cannot be shared")
         for name, entries in self._map_sizes.items():
             lib().bpf_map__set_max_entries(self._map(name), entries)
         self._write_tunables()
@@ -278,7 +300,7 @@ class BpfObject:
     def _collect(self) -> None:
         records = self.btf.records()
         for map_type in self.btf.maps():
-            if map_type.name in self._missing_maps:
+            if map_type.name in self._missing_maps or map_type.name in self._shared:
                 continue
             pointer = self._map(map_type.name)
             if map_type.name in records:
@@ -313,9 +335,9 @@ class BpfObject:
     def close(self) -> None:
         """Detach and free; safe to call twice."""
         for program in self.programs:
-            if program.link:
-                lib().bpf_link__destroy(program.link)
-                program.link = 0
+            for link in program.links:
+                lib().bpf_link__destroy(link)
+            program.links.clear()
         for ring in self.rings.values():
             ring.close()
         self.rings.clear()

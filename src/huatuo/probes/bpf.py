@@ -89,13 +89,13 @@ class BpfProbe(Probe):
     def hooks(self) -> list[str]:
         if self.object is None:
             return []
-        return [p.hook for p in self.object.programs if p.link]
+        return [p.hook for p in self.object.programs if p.links]
 
     def start(self) -> None:
         tunables = dict(self.settings)
         if any(v.name == "cgroup_v1" for v in self.btf().variables(".rodata")):
             tunables["cgroup_v1"] = int(identity_is_v1(self.host))
-        opened = BpfObject(self.object_path(), tunables, self.map_sizes, self.held)
+        opened = self._open(tunables)
         try:
             opened.load()
             opened.attach(self.prepare)
@@ -103,6 +103,9 @@ class BpfProbe(Probe):
             opened.close()
             raise
         self.object = opened
+
+    def _open(self, tunables: Mapping[str, int]) -> BpfObject:
+        return BpfObject(self.object_path(), tunables, self.map_sizes, self.held)
 
     def prepare(self, opened: BpfObject) -> None:
         """Fill maps, after loading and before attaching."""

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What all profilers record: a sample of a stack, with whom it is about and what it weighs.
+ *
+ *	u = take_stack(…)		the stack into this CPU's unwinder
+ *	emit_sample(&samples, u, …)	the sample; its stack goes along the first time
+ */
+#ifndef HUATUO_SAMPLE_H
+#define HUATUO_SAMPLE_H
+
+#include "account.bpf.h"
+#include "cgroup.bpf.h"
+#include "unwind.bpf.h"
+
+struct sample {
+	ktime_ns_t time DOC("when it was taken");
+	__u64 stack DOC("id of its stack");
+	cgroup_id_t cgroup DOC("container of the thread");
+	__u64 value DOC("what it stands for: nanoseconds or bytes");
+	__u64 object DOC("what it is about besides the stack: address of the lock or of the page");
+	tgid_t tgid DOC("process");
+	tid_t tid DOC("thread");
+	__u32 local_tid DOC("its number in its own PID namespace");
+	__u32 group DOC("process group");
+	__u32 cpu DOC("CPU it was taken on");
+	__u32 owner DOC("thread that holds the lock; 0: none or unknown");
+	__u32 kind DOC("what the profiler tells apart");
+	__u32 unused DOC("nothing");
+	comm_t comm DOC("name of the process");
+	comm_t thread DOC("name of the thread");
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct upid {
+	int nr;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct signal_struct {
+	struct pid *pids[4];
+};
+
+enum pid_type {
+	PIDTYPE_PGID = 2, /* relocated */
+};
+
+struct task_struct___sample {
+	struct signal_struct *signal;
+	struct pid *thread_pid;
+};
+
+#pragma clang attribute pop
+
+static __always_inline __u32 process_group(struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ((struct task_struct___sample *)task, signal);
+	struct pid *pid = NULL;
+
+	bpf_core_read(&pid, sizeof(pid),
+		      &signal->pids[bpf_core_enum_value(enum pid_type, PIDTYPE_PGID)]);
+	return BPF_CORE_READ(pid, numbers[0].nr);
+}
+
+/* As gettid() says it to the thread itself, and as its locks name it. */
+static __always_inline __u32 local_tid(struct task_struct *task)
+{
+	struct pid *pid = BPF_CORE_READ((struct task_struct___sample *)task, thread_pid);
+	__u32 level = BPF_CORE_READ(pid, level);
+	void *numbers = __builtin_preserve_access_index(&pid->numbers);
+	struct upid *innermost = numbers + level * bpf_core_type_size(struct upid);
+
+	return BPF_CORE_READ(innermost, nr);
+}
+
+static __always_inline struct unwinder *this_unwinder(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&unwinders, &zero);
+}
+
+/* Everything about a sample that the task says; the rest is empty. */
+static __always_inline void describe_task(struct sample *sample, struct task_struct *task)
+{
+	sample->cgroup = task_cgroup(task);
+	sample->value = 0;
+	sample->object = 0;
+	sample->tgid = task->tgid;
+	sample->tid = task->pid;
+	sample->local_tid = local_tid(task);
+	sample->group = process_group(task);
+	sample->cpu = bpf_get_smp_processor_id();
+	sample->owner = 0;
+	sample->kind = 0;
+	sample->unused = 0;
+	bpf_probe_read_kernel(sample->comm, sizeof(sample->comm), task->group_leader->comm);
+	bpf_probe_read_kernel(sample->thread, sizeof(sample->thread), task->comm);
+}
+
+/* The sample of a task whose stack is in `u`; NULL if it is lost, which is counted. */
+static __always_inline struct sample *reserve_sample(void *ring, struct unwinder *u,
+						     struct task_struct *task, __u64 now)
+{
+	struct sample *sample;
+	__u64 stack;
+
+	ACCOUNT(produced);
+	u->stack.tgid = task->tgid;
+	stack = send_stack(u);
+	sample = stack ? bpf_ringbuf_reserve(ring, sizeof(*sample), 0) : NULL;
+	if (!sample) {
+		ACCOUNT(ring_full);
+		return NULL;
+	}
+	describe_task(sample, task);
+	sample->time = now;
+	sample->stack = stack;
+	return sample;
+}
+
+#endif

@@ -1,0 +1,44 @@
+"""Probes that take samples of stacks: a profiler's ring `samples` holds struct sample.
+
+They share an unwinder (profilers/native/unwinder.py); whoever starts several gives them the same
+one, and drains samples before it asks the unwinder for stacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from huatuo.errors import KernelLacks
+from huatuo.kernel.host import Host
+from huatuo.kernel.object import BpfObject
+from huatuo.model.record import Schema
+from huatuo.probes.bpf import BpfProbe
+from huatuo.profilers.native.unwinder import Unwinder
+
+__all__ = ["Profiler"]
+
+
+class Profiler(BpfProbe):
+    """`profile` is the name of what it measures, a key of model.profile.PROFILE_TYPES."""
+
+    profile: ClassVar[str] = ""
+
+    def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
+        super().__init__(host, settings)
+        self.unwinder: Unwinder | None = None
+
+    @classmethod
+    def event_schemas(cls) -> dict[str, Schema]:
+        return {}
+
+    @property
+    def notes(self) -> list[str]:
+        return []
+
+    def _open(self, tunables: Mapping[str, int]) -> BpfObject:
+        if self.unwinder is None:
+            raise KernelLacks(f"{self.name}: has no unwinder")
+        return BpfObject(
+            self.object_path(), tunables, self.map_sizes, self.held, self.unwinder.shared
+        )

@@ -1,0 +1,116 @@
+"""The files that unwinding met: opened once, while a process still has them mapped.
+
+A file is opened through /proc/PID/map_files, which leads to it whatever its name is by now and
+whichever mount namespace it is in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huatuo.errors import HuatuoError, Malformed
+from huatuo.kernel.elf import Elf
+from huatuo.kernel.host import Host
+from huatuo.profilers.native.rows import UnwindFile
+
+__all__ = ["VDSO", "Binaries", "Binary"]
+
+log = logging.getLogger(__name__)
+
+VDSO = 1  # VDSO_FILE in bpf/unwind.bpf.h
+_OPEN_FILES = 8192
+
+
+@dataclass(slots=True)
+class Binary:
+    """`path` is as the process saw it, `name` its last part; `problem` says why it cannot be read."""
+
+    id: int
+    path: str
+    pid: int = 0  # a process that had it mapped
+    device: int = 0  # kernel dev_t
+    inode: int = 0
+    size: int = 0
+    elf: Elf | None = None
+    unwind: UnwindFile | None = None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def build_id(self) -> str:
+        return self.elf.build_id if self.elf else ""
+
+    def address_of(self, offset: int) -> int:
+        """The address, as linked, of a byte of the file; its offset where nothing is loaded."""
+        address = self.elf.address_of(offset) if self.elf else None
+        return offset if address is None else address
+
+
+class Binaries:
+    """Numbers of files → what is known of them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._known: dict[int, Binary] = {}
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < _OPEN_FILES:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, hard), hard))
+        self._known[VDSO] = self._vdso()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, number: int) -> Binary:
+        """What is known of a file; one that was never reported has a problem and no contents."""
+        return self._known.get(number) or Binary(number, f"[file {number}]", problem="not reported")
+
+    def add(self, row: Any) -> Binary:
+        """Open a file that the kernel reports (struct new_file)."""
+        number, pid = int(row["id"]), int(row["tgid"])
+        link = self._host.proc / f"{pid}/map_files/{int(row['start']):x}-{int(row['end']):x}"
+        binary = Binary(
+            number, f"[file {number}]", pid, int(row["device"]), int(row["inode"]), int(row["size"])
+        )
+        try:
+            binary.path = os.readlink(link).removesuffix(" (deleted)")
+            binary.elf = elf = Elf(link)
+            if elf.size != binary.size:
+                raise Malformed(binary.path, "is not the file that was mapped any more")
+            binary.unwind = UnwindFile(elf)
+        except (OSError, HuatuoError) as error:
+            binary.problem = str(error)
+            log.debug("no unwind information of %s: %s", binary.path, error)
+        self._known[number] = binary
+        return binary
+
+    def close(self) -> None:
+        for binary in self._known.values():
+            if binary.elf:
+                binary.elf.close()
+        self._known.clear()
+
+    def _vdso(self) -> Binary:
+        """The code that the kernel maps into every process, read from our own."""
+        binary = Binary(VDSO, "[vdso]")
+        try:
+            binary.elf = Elf(_vdso_image(self._host.proc / "self"))
+            binary.unwind = UnwindFile(binary.elf)
+        except (OSError, HuatuoError, ValueError, StopIteration) as error:
+            binary.problem = f"the vdso cannot be read: {error}"
+        return binary
+
+
+def _vdso_image(process: Path) -> bytes:
+    maps = (process / "maps").read_text().splitlines()
+    span = next(line for line in maps if line.endswith("[vdso]")).split()[0]
+    start, end = (int(part, 16) for part in span.split("-"))
+    with (process / "mem").open("rb", buffering=0) as memory:
+        return os.pread(memory.fileno(), end - start, start)

@@ -1,0 +1,86 @@
+"""The rows that the kernel side looks up: written page by page, the oldest making room.
+
+`rows` is one array of 32-bit words shared with the kernel, used as a ring: a page's rows lie
+together, and pages whose place is taken again leave the map `pages` first. A row is the offset in
+the page << 16 | the number of a rule.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from huatuo.kernel.maps import Map
+from huatuo.profilers.native.rules import FRAME_POINTER, Cfa, Rule
+
+__all__ = ["RowCache"]
+
+_NOTHING = Rule(Cfa.NONE)
+_MOST = 4095  # PAGE_ROWS
+
+
+class RowCache:
+    """`maps`: those of bpf/unwind.bpf.h."""
+
+    def __init__(self, maps: Mapping[str, Map]) -> None:
+        self._pages, self._rules = maps["pages"], maps["rules"]
+        table, rule = maps["rows"].value, self._rules.value
+        assert table is not None and rule is not None
+        self._rule_type = rule.dtype
+        self._memory = mmap.mmap(maps["rows"].fd, table.dtype.itemsize)
+        self._rows = np.frombuffer(self._memory, np.uint32)
+        self._held: deque[tuple[int, int, int]] = deque()  # (page key, first, end) in ring order
+        self._next = 0
+        self._numbers: dict[Rule, int] = {}
+        self.evicted = 0
+        self._number(FRAME_POINTER)  # FRAME_POINTER_RULE is 0
+        self._number(_NOTHING)
+
+    def put(self, file: int, page: int, rows: Sequence[tuple[int, Rule]]) -> None:
+        """The rows in force in a page, by offset in it; the first stands at 0."""
+        words = [offset << 16 | self._number(rule) for offset, rule in rows[:_MOST]]
+        first = self._room(len(words))
+        self._rows[first : first + len(words)] = words
+        key = file << 32 | page
+        value = np.array([first, len(words)], np.uint32)
+        self._pages.update(key.to_bytes(8, "little"), value.tobytes())
+        self._held.append((key, first, first + len(words)))
+
+    def _room(self, count: int) -> int:
+        """Where `count` words can go; what lies there is given up."""
+        if self._next + count > len(self._rows):
+            while self._held and self._held[0][1] >= self._next:
+                self._evict()
+            self._next = 0
+        first, self._next = self._next, self._next + count
+        while self._held and first <= self._held[0][1] < self._next:
+            self._evict()
+        while len(self._held) >= self._pages.max_entries // 2:
+            self._evict()
+        return first
+
+    def _evict(self) -> None:
+        key, _, _ = self._held.popleft()
+        self._pages.delete(key.to_bytes(8, "little"))
+        self.evicted += 1
+
+    def _number(self, rule: Rule) -> int:
+        """The rule's place in the map `rules`, put there the first time."""
+        number = self._numbers.get(rule)
+        if number is None:
+            if len(self._numbers) >= self._rules.max_entries:
+                return self._numbers[_NOTHING]
+            number = len(self._numbers)
+            packed = np.zeros(1, self._rule_type)
+            for name, value in rule._asdict().items():
+                packed[name] = value
+            self._rules.update(number.to_bytes(4, "little"), packed.tobytes())
+            self._numbers[rule] = number
+        return number
+
+    def close(self) -> None:
+        del self._rows
+        self._memory.close()

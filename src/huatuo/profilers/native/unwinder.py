@@ -1,0 +1,79 @@
+"""User space's half of unwinding: what the kernel side (bpf/unwind.bpf.h) asks for is given to it.
+
+    new_files     a file nobody has seen before     → opened, its unwind information found
+    wanted_pages  code that runs, without rows yet  → compiled (rows.py), written (rowcache.py)
+    new_stacks    a stack met for the first time    → handed on
+
+One unwinder serves all profilers of a process; they share its maps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from huatuo.kernel.host import Host
+from huatuo.kernel.object import BpfObject
+from huatuo.profilers.native.binaries import Binaries
+from huatuo.profilers.native.rowcache import RowCache
+from huatuo.profilers.native.rules import Cfa, Rule
+
+__all__ = ["Unwinder"]
+
+_NONE = [(0, Rule(Cfa.NONE))]
+
+
+class Unwinder:
+    """Use as a context manager, or `close`. Raises KernelLacks where BPF cannot run."""
+
+    def __init__(self, host: Host) -> None:
+        self.object = BpfObject(Path(__file__).with_name("tables.bpf.o"))
+        self.object.load()
+        self.binaries = Binaries(host)
+        self._cache = RowCache(self.object.maps)
+        self.pages = 0  # compiled
+
+    def __enter__(self) -> Unwinder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def shared(self) -> dict[str, int]:
+        """Map → descriptor, for the objects of profilers."""
+        maps = {name: each.fd for name, each in self.object.maps.items()}
+        return maps | {name: ring.fd for name, ring in self.object.rings.items()}
+
+    @property
+    def urgent_fds(self) -> list[int]:
+        """Readable when the kernel side waits for `serve`."""
+        return [self.object.rings[name].fd for name in ("new_files", "wanted_pages")]
+
+    def serve(self) -> None:
+        """Open files and compile pages that were asked for since last time."""
+        for row in self.object.rings["new_files"].drain():
+            self.binaries.add(row)
+        for row in self.object.rings["wanted_pages"].drain():
+            file, page = int(row["file"]), int(row["page"])
+            unwind = self.binaries.get(file).unwind
+            self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
+            self.pages += 1
+
+    def stacks(self) -> npt.NDArray[np.void]:
+        """New stacks (struct stack) since last time. Drain samples first: each follows its stack."""
+        return self.object.rings["new_stacks"].drain()
+
+    def forget_stacks(self) -> None:
+        """Let the kernel side send every stack again."""
+        known = self.object.maps["known_stacks"]
+        keys, _ = known.read()
+        for key in keys:
+            known.delete(key.tobytes())
+
+    def close(self) -> None:
+        self._cache.close()
+        self.binaries.close()
+        self.object.close()
