@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from huatuo.errors import Malformed
 
-__all__ = ["SYMBOL", "Elf", "Section", "Segment", "text_at"]
+__all__ = ["EM_AARCH64", "EM_X86_64", "SYMBOL", "Elf", "Section", "Segment", "text_at"]
 
 EM_X86_64, EM_AARCH64 = 62, 183
-PT_LOAD, PF_X = 1, 1
+PT_LOAD, PF_X, PF_W = 1, 1, 2
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = np.dtype(
     [
@@ -72,15 +72,20 @@ class Section:
     link: int
     has_data: bool
 
+    @property
+    def is_compressed(self) -> bool:
+        return bool(self.flags & _COMPRESSED)
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One PT_LOAD: `size` bytes at `offset` of the file are at `address` in memory."""
+    """`size` bytes at `offset` of the file are at `address` in memory."""
 
     offset: int
     address: int
     size: int
     is_executable: bool
+    is_writable: bool
 
 
 class Elf:
@@ -151,15 +156,25 @@ class Elf:
 
     @cached_property
     def segments(self) -> list[Segment]:
-        """The loaded ones, by address."""
-        rows = self._segments[self._segments["type"] == PT_LOAD]
-        found = [
-            Segment(offset, address, size, bool(flags & PF_X))
+        """The loaded ones (PT_LOAD), by address."""
+        return sorted(self.segments_of(PT_LOAD), key=lambda segment: segment.address)
+
+    def segments_of(self, kind: int) -> list[Segment]:
+        """Those of a type (PT_…), as the program headers have them."""
+        rows = self._segments[self._segments["type"] == kind]
+        return [
+            Segment(offset, address, size, bool(flags & PF_X), bool(flags & PF_W))
             for flags, offset, address, size in rows[
                 ["flags", "offset", "address", "size"]
             ].tolist()
         ]
-        return sorted(found, key=lambda segment: segment.address)
+
+    def segment_at(self, address: int) -> Segment | None:
+        """The loaded one that has a byte of the file at this address."""
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.size:
+                return segment
+        return None
 
     @cached_property
     def section_list(self) -> list[Section]:
@@ -198,7 +213,7 @@ class Elf:
         if section.size > limit:
             raise Malformed(self.name, f"{name} has {section.size} bytes, the limit is {limit}")
         data = self.read(section.offset, section.size)
-        return self._decompressed(name, data, limit) if section.flags & _COMPRESSED else data
+        return self._decompressed(name, data, limit) if section.is_compressed else data
 
     def _decompressed(self, name: str, data: bytes, limit: int) -> bytes:
         if len(data) < _COMPRESSION.size:
@@ -217,10 +232,8 @@ class Elf:
 
     def offset_of(self, address: int) -> int | None:
         """Where in the file a loaded address is."""
-        for segment in self.segments:
-            if segment.address <= address < segment.address + segment.size:
-                return address - segment.address + segment.offset
-        return None
+        segment = self.segment_at(address)
+        return None if segment is None else address - segment.address + segment.offset
 
     def address_of(self, offset: int) -> int | None:
         """Where a byte of the file is loaded; executable segments first, should they overlap."""

@@ -1,0 +1,1 @@
+"""User space's half of the unwinder: what the tables of a binary say, page by page, on demand."""

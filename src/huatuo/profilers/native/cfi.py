@@ -1,0 +1,264 @@
+"""The programs in .eh_frame and .debug_frame that say, address by address, how to find the caller.
+
+Only the CFA, the return address and the frame pointer are followed: the unwinder carries nothing
+else from frame to frame.
+
+Format: DWARF 5, 6.4; Linux Standard Base; opcodes of GNU and of Arm's ABI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from huatuo.profilers.native.encoding import pointer, sleb, uleb
+from huatuo.profilers.native.expressions import cfa_of, place_of
+from huatuo.profilers.native.rules import Cfa, CfaRule, Machine, Rule, Saved, SavedRule, rule_of
+
+__all__ = ["Cie", "State", "rows_of", "state_after"]
+
+_DEEPEST = 64  # of remembered states
+_NEVER = 1 << 80  # an address that no program reaches
+_REGISTER, _AT_CFA = Cfa.REGISTER, Saved.AT_CFA  # a look-up in an enum costs as much as a row
+State = tuple[CfaRule, SavedRule, SavedRule]  # cfa, return address, frame pointer
+_UNSET: State = (Cfa.NONE, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0)
+_LOST: SavedRule = (Saved.UNKNOWN, 0)
+_NOWHERE: SavedRule = (Saved.SAME, 0)  # of a return address: nothing that can be followed
+
+
+@dataclass(frozen=True, slots=True)
+class Cie:
+    """What the functions of an object file have in common; `initial` is where each begins."""
+
+    machine: Machine
+    code_align: int
+    data_align: int
+    encoding: int  # of addresses
+    has_augmentation: bool
+    is_signal: bool
+    initial: State = _UNSET
+
+
+def state_after(cie: Cie, data: bytes, at: int, end: int) -> State:
+    """What a CIE's own program leaves; Any of WRONG if malformed."""
+    program = _Program(cie, data, at, end, 0)
+    program.run(_NEVER, _NEVER)
+    return program.cfa, program.ra, program.fp
+
+
+def rows_of(
+    cie: Cie, data: bytes, at: int, end: int, begin: int, low: int, high: int, here: int = 0
+) -> list[tuple[int, Rule]]:
+    """(address, rule from there on) within [low, high) for the function that begins at `begin`.
+
+    Its program is data[at:end]; `here` + position in data is where a byte of it is loaded.
+    Any of WRONG if it is malformed.
+    """
+    return _Program(cie, data, at, end, begin, here).run(low, high)
+
+
+class _Program:
+    """One run: `cfa`, `ra` and `fp` are what holds at `location`."""
+
+    __slots__ = (
+        "at", "cfa", "cie", "data", "end", "fp", "here", "location", "ra", "remembered",
+    )  # fmt: skip
+
+    def __init__(self, cie: Cie, data: bytes, at: int, end: int, begin: int, here: int = 0) -> None:
+        self.cie, self.data, self.at, self.end = cie, data, at, end
+        self.location, self.here = begin, here
+        self.cfa, self.ra, self.fp = cie.initial
+        self.remembered: list[State] = []
+
+    def run(self, low: int, high: int) -> list[tuple[int, Rule]]:
+        """Rows within [low, high). The commonest instructions are handled here, on locals."""
+        rows: list[tuple[int, Rule]] = []
+        cie, data, at, end, location = self.cie, self.data, self.at, self.end, self.location
+        cfa, ra, fp = cie.initial
+        machine, is_signal, data_align = cie.machine, cie.is_signal, cie.data_align
+        while at < end:
+            opcode = data[at]
+            at += 1
+            if 0x40 <= opcode < 0x80:  # advance
+                following = location + (opcode & 0x3F) * cie.code_align
+            elif opcode == 0x0E:  # the offset of the CFA
+                number = data[at]
+                at += 1
+                if number >= 0x80:
+                    number, at = uleb(data, at - 1)
+                cfa = _moved(cfa, number)
+                continue
+            elif 0x80 <= opcode < 0xC0:  # saved at an offset
+                number, at = uleb(data, at)
+                if opcode & 0x3F == machine.fp:
+                    fp = _AT_CFA, number * data_align
+                elif opcode & 0x3F == machine.ra:
+                    ra = _AT_CFA, number * data_align
+                continue
+            elif 1 <= opcode <= 4:
+                following, at = self._advance(opcode, location, at)
+            else:
+                self.at, self.cfa, self.ra, self.fp = at, cfa, ra, fp
+                if opcode >= 0xC0:
+                    self._restore(opcode & 0x3F)
+                else:
+                    _OTHERS[opcode](self)
+                at, cfa, ra, fp = self.at, self.cfa, self.ra, self.fp
+                continue
+            if following > low and following != location:
+                where = location if location > low else low
+                rows.append((where, rule_of(cfa, ra, fp, is_signal, machine)))
+                if following >= high:
+                    return rows
+            location = following
+        if at != end:
+            raise ValueError("a program that ends within an instruction")
+        self.cfa, self.ra, self.fp = cfa, ra, fp
+        rows.append((max(location, low), rule_of(cfa, ra, fp, is_signal, machine)))
+        return rows
+
+    def _advance(self, opcode: int, location: int, at: int) -> tuple[int, int]:
+        if opcode == 0x01:
+            where, at = pointer(self.data, at, self.cie.encoding, self.here + at)
+            if where < location:
+                raise ValueError("a program that goes backwards")
+            return where, at
+        size = 1 << opcode - 2
+        number = int.from_bytes(self.data[at : at + size], "little")
+        return location + number * self.cie.code_align, at + size
+
+    def _uleb(self) -> int:
+        number, self.at = uleb(self.data, self.at)
+        return number
+
+    def _sleb(self) -> int:
+        number, self.at = sleb(self.data, self.at)
+        return number
+
+    def _block(self) -> bytes:
+        size = self._uleb()
+        self.at += size
+        if self.at > self.end:
+            raise ValueError("an expression that ends after its program")
+        return self.data[self.at - size : self.at]
+
+    def _save(self, register: int, rule: SavedRule, ra: SavedRule | None = None) -> None:
+        """`ra` if it differs for the return address."""
+        machine = self.cie.machine
+        if register == machine.fp:
+            self.fp = rule
+        elif register == machine.ra:
+            self.ra = rule if ra is None else ra
+
+    def _restore(self, register: int) -> None:
+        _, ra, fp = self.cie.initial
+        self._save(register, fp, ra)
+
+    def define_cfa(self) -> None:
+        register = self._uleb()
+        self.cfa = _REGISTER, register, self._uleb(), 0
+
+    def define_cfa_signed(self) -> None:
+        register = self._uleb()
+        self.cfa = _REGISTER, register, self._sleb() * self.cie.data_align, 0
+
+    def define_cfa_register(self) -> None:
+        kind, _, offset, _ = self.cfa
+        if kind is not _REGISTER:
+            raise ValueError("the register of a CFA that has none")
+        self.cfa = _REGISTER, self._uleb(), offset, 0
+
+    def define_cfa_offset_signed(self) -> None:
+        self.cfa = _moved(self.cfa, self._sleb() * self.cie.data_align)
+
+    def define_cfa_expression(self) -> None:
+        self.cfa = cfa_of(self._block())
+
+    def remember(self) -> None:
+        if len(self.remembered) >= _DEEPEST:
+            raise ValueError("too many remembered states")
+        self.remembered.append((self.cfa, self.ra, self.fp))
+
+    def recall(self) -> None:
+        self.cfa, self.ra, self.fp = self.remembered.pop()
+
+    def restore(self) -> None:
+        self._restore(self._uleb())
+
+    def offset(self) -> None:
+        register = self._uleb()
+        self._save(register, (_AT_CFA, self._uleb() * self.cie.data_align))
+
+    def offset_signed(self) -> None:
+        register = self._uleb()
+        self._save(register, (_AT_CFA, self._sleb() * self.cie.data_align))
+
+    def offset_negated(self) -> None:
+        register = self._uleb()
+        self._save(register, (_AT_CFA, -self._uleb() * self.cie.data_align))
+
+    def undefined(self) -> None:
+        self._save(self._uleb(), _LOST)
+
+    def same(self) -> None:
+        self._save(self._uleb(), (Saved.SAME, 0), _NOWHERE)
+
+    def in_register(self) -> None:
+        register = self._uleb()
+        self._uleb()
+        self._save(register, _LOST, _NOWHERE)
+
+    def value_offset(self) -> None:
+        register = self._uleb()
+        self._uleb()
+        self._save(register, _LOST, _NOWHERE)
+
+    def expression(self) -> None:
+        register, code = self._uleb(), self._block()
+        machine = self.cie.machine
+        if register in (machine.fp, machine.ra):
+            place = place_of(code, machine)
+            self._save(register, place or _LOST, place or _NOWHERE)
+
+    def value_expression(self) -> None:
+        register = self._uleb()
+        self._block()
+        self._save(register, _LOST, _NOWHERE)
+
+    def nothing(self) -> None:
+        """A nop, or AArch64's state of the return address's signature."""
+
+    def arguments(self) -> None:
+        self._uleb()
+
+
+def _moved(cfa: CfaRule, offset: int) -> CfaRule:
+    if cfa[0] is not _REGISTER:
+        raise ValueError("the offset of a CFA that is no register")
+    return _REGISTER, cfa[1], offset, 0
+
+
+_OTHERS: dict[int, Callable[[_Program], None]] = {
+    0x00: _Program.nothing,
+    0x05: _Program.offset,
+    0x06: _Program.restore,
+    0x07: _Program.undefined,
+    0x08: _Program.same,
+    0x09: _Program.in_register,
+    0x0A: _Program.remember,
+    0x0B: _Program.recall,
+    0x0C: _Program.define_cfa,
+    0x0D: _Program.define_cfa_register,
+    0x0F: _Program.define_cfa_expression,
+    0x10: _Program.expression,
+    0x11: _Program.offset_signed,
+    0x12: _Program.define_cfa_signed,
+    0x13: _Program.define_cfa_offset_signed,
+    0x14: _Program.value_offset,
+    0x15: _Program.value_offset,
+    0x16: _Program.value_expression,
+    0x2C: _Program.nothing,
+    0x2D: _Program.nothing,
+    0x2E: _Program.arguments,
+    0x2F: _Program.offset_negated,
+}

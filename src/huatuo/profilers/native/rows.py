@@ -1,0 +1,179 @@
+"""Unwind rows of a file, compiled when a page of its code is first met.
+
+A process runs less than a hundredth of the functions it maps. So nothing is made in advance: a page
+is looked up in the linker's sorted table, and only its functions' entries are read.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from huatuo.kernel.elf import Elf
+from huatuo.profilers.native.cfi import rows_of
+from huatuo.profilers.native.frames import WRONG, Fde
+from huatuo.profilers.native.golang import is_go
+from huatuo.profilers.native.rules import FRAME_POINTER, MACHINES, NOTHING, Rule
+from huatuo.profilers.native.stubs import Stubs, stubs
+from huatuo.profilers.native.tables import Table, debug_frame, eh_frame
+
+__all__ = ["PAGE_SHIFT", "UnwindFile"]
+
+PAGE_SHIFT = 12
+_PAGE = 1 << PAGE_SHIFT
+_LONGEST_PROGRAMS = 1 << 19  # bytes of all programs of a page
+_PADDING = 16  # bytes between functions: no code
+_NEIGHBOURHOOD = 1 << 15  # of code, on both sides: how functions without tables begin
+_Row = tuple[int, Rule]  # address
+
+
+class UnwindFile:
+    """One file. `source` says where its rows come from:
+
+        eh_frame         tables; code outside them is NONE, unless it visibly keeps frame pointers
+        debug_frame      the same
+        go               tables for the C code in it, frame pointers for all else
+        frame_pointer    it has no tables: frame pointers everywhere
+        none             no code, or that of a machine that is not known here: NONE everywhere
+
+    The Elf stays the caller's and must stay open.
+    """
+
+    def __init__(self, elf: Elf) -> None:
+        """Malformed if the file is damaged where it says what it consists of."""
+        self._elf = elf
+        self._code = sorted(
+            (segment for segment in elf.segments if segment.is_executable),
+            key=lambda segment: segment.offset,
+        )
+        self._machine = MACHINES.get(elf.machine)
+        self._tables: list[Table] = []
+        self._elsewhere: Rule | None = None  # in code without tables; None: look at the code
+        self.source = self._sources()
+
+    def _sources(self) -> str:
+        elf, machine = self._elf, self._machine
+        if machine is None or not self._code:
+            self._elsewhere = NOTHING
+            return "none"
+        found = {"eh_frame": eh_frame(elf, machine)}
+        go = is_go(elf)
+        if not go:
+            found["debug_frame"] = debug_frame(elf, machine)
+        self._tables = [table for table in found.values() if table is not None]
+        if go or not self._tables:
+            self._elsewhere = FRAME_POINTER
+            return "go" if go else "frame_pointer"
+        return next(name for name, table in found.items() if table is not None)
+
+    def rows(self, page: int) -> list[tuple[int, Rule]]:
+        """(offset in the page, rule from there on) of a page of the file, the first at offset 0.
+
+        Neighbours differ. Bytes that are loaded as code twice count as where the first segment
+        has them.
+        """
+        at, end = page << PAGE_SHIFT, (page + 1) << PAGE_SHIFT
+        found: list[_Row] = []
+        for segment in self._code:
+            low, high = max(at, segment.offset), min(end, segment.offset + segment.size)
+            if low >= high:
+                continue
+            if low > at:
+                found.append((at, NOTHING))
+            bias = segment.address - segment.offset
+            found += [(a - bias, rule) for a, rule in self._compile(low + bias, high + bias)]
+            at = high
+        if at < end:
+            found.append((at, NOTHING))
+        return [
+            (offset & _PAGE - 1, rule)
+            for i, (offset, rule) in enumerate(found)
+            if not i or (rule is not found[i - 1][1] and rule != found[i - 1][1])
+        ]
+
+    def _compile(self, low: int, high: int) -> list[_Row]:
+        try:
+            return self._rows(low, high, self._tables)
+        except (*WRONG, OSError):  # the file changes, or tables lead out of it
+            return [(low, NOTHING)]
+
+    def _rows(self, low: int, high: int, tables: list[Table]) -> list[_Row]:
+        """Rows of [low, high) from the first table; of what it leaves out from the others."""
+        if not tables:
+            return self._without_tables(low, high)
+        table, room, at = tables[0], _LONGEST_PROGRAMS, low
+        functions = table.between(low, high)
+        rows: list[_Row] = []
+        for i, (begin, offset) in enumerate(functions):
+            end = functions[i + 1][0] if i + 1 < len(functions) else high
+            fde = _fde(table, offset)
+            if fde is None:
+                continue
+            first, last = max(begin, at), min(end, begin + fde.size)
+            if first >= last:
+                continue
+            if at < first:
+                rows += self._rows(at, first, tables[1:])
+            room -= fde.last - fde.at
+            rows += _function(fde, begin, first, last) if room >= 0 else [(first, NOTHING)]
+            at = last
+        if at < high:
+            rows += self._rows(at, high, tables[1:])
+        return rows
+
+    def _without_tables(self, low: int, high: int) -> list[_Row]:
+        if self._elsewhere is not None:
+            return [(low, self._elsewhere)]
+        rows: list[_Row] = []
+        for begin, end, known in self._stubs:
+            first, last = max(low, begin), min(high, end)
+            if first < last:
+                rows += self._guess(low, first)
+                inside = [row for row in known if row[0] < last]
+                skipped = sum(row[0] <= first for row in inside) - 1
+                rows += [(max(address, first), rule) for address, rule in inside[skipped:]]
+                low = last
+        return rows + self._guess(low, high)
+
+    @cached_property
+    def _stubs(self) -> list[Stubs]:
+        return stubs(self._elf)
+
+    def _guess(self, low: int, high: int) -> list[_Row]:
+        """Frame pointers, if the code around here that has no tables either sets them up."""
+        if low >= high:
+            return []
+        if high - low < _PADDING or self._machine is None:
+            return [(low, NOTHING)]
+        code = self._code_around(low, high)
+        keeps = any(prologue in code for prologue in self._machine.prologues)
+        return [(low, FRAME_POINTER if keeps else NOTHING)]
+
+    def _code_around(self, low: int, high: int) -> bytes:
+        """What is in [low, high) and on both sides, until the next functions that have tables."""
+        first, last = low - _NEIGHBOURHOOD, high + _NEIGHBOURHOOD
+        for begin, offset in self._tables[0].between(low, last):
+            if begin >= high:
+                last = begin
+                break
+            fde = _fde(self._tables[0], offset) if begin < low else None
+            if fde is not None:
+                first = max(first, min(begin + fde.size, low))
+        segment = self._elf.segment_at(low)
+        if segment is None:
+            return b""
+        first, last = max(first, segment.address), min(last, segment.address + segment.size)
+        return self._elf.read(first - segment.address + segment.offset, last - first)
+
+
+def _fde(table: Table, offset: int) -> Fde | None:
+    try:
+        return table.frames.fde(offset)
+    except WRONG:
+        return None
+
+
+def _function(fde: Fde, begin: int, low: int, high: int) -> list[_Row]:
+    try:
+        return rows_of(fde.cie, fde.data, fde.at, fde.last, begin, low, high, fde.here)
+    except WRONG:
+        return [(low, NOTHING)]

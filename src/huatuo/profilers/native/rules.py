@@ -1,0 +1,126 @@
+"""How to get from a frame to its caller's, at one instruction.
+
+A rule is what DWARF's call frame information says there, cut down to what a BPF program can follow:
+where the canonical frame address (CFA, the caller's sp) is, and from there the return address and
+the caller's frame pointer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+from huatuo.kernel.elf import EM_X86_64
+
+__all__ = [
+    "FRAME_POINTER",
+    "MACHINES",
+    "NOTHING",
+    "OUTERMOST",
+    "Cfa",
+    "CfaRule",
+    "Machine",
+    "Rule",
+    "Saved",
+    "SavedRule",
+    "plt",
+    "pushed",
+    "rule_of",
+]
+
+
+class Cfa(IntEnum):
+    """Where the caller's sp is."""
+
+    NONE = 0  # nothing is known of this code
+    END = 1  # there is no caller: the return address is undefined
+    REGISTER = 2  # register + offset
+    DEREF = 3  # *(register + offset) + add
+    PLT = 4  # sp + 8, and 8 more where the low four bits of pc are >= offset: a linker's stub
+
+
+class Saved(IntEnum):
+    """Where a caller's register is."""
+
+    SAME = 0  # still in the register
+    AT_CFA = 1  # stored at CFA + offset
+    AT_SP = 2  # stored at this frame's sp + offset
+    UNKNOWN = 3
+    AT_FP = 4  # stored at this frame's fp + offset: stacks realigned by the function
+
+
+CfaRule = tuple[Cfa, int, int, int]  # register, offset, add
+SavedRule = tuple[Saved, int]  # offset
+
+
+class Rule(NamedTuple):
+    """`cfa_offset` fits 32 bits, the other offsets 16; registers have DWARF's numbers.
+
+    `is_signal`: the caller was interrupted, its pc is the next instruction and no return address.
+    """
+
+    cfa: Cfa
+    cfa_register: int = 0
+    cfa_offset: int = 0
+    cfa_add: int = 0
+    ra: Saved = Saved.UNKNOWN
+    ra_offset: int = 0
+    fp: Saved = Saved.SAME
+    fp_offset: int = 0
+    is_signal: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Machine:
+    """What is special about an instruction set; registers have DWARF's numbers.
+
+    `prologues`: what functions begin with that keep a frame pointer.
+    """
+
+    registers: int  # general ones: 0 … registers - 1
+    fp: int
+    sp: int
+    ra: int
+    prologues: tuple[bytes, ...]
+
+
+# push %rbp; mov %rsp,%rbp in both encodings
+_X86_64 = Machine(16, fp=6, sp=7, ra=16, prologues=(b"\x55\x48\x89\xe5", b"\x55\x48\x8b\xec"))
+MACHINES = {EM_X86_64: _X86_64}
+
+NOTHING = Rule(Cfa.NONE, fp=Saved.UNKNOWN)
+OUTERMOST = Rule(Cfa.END, fp=Saved.UNKNOWN)
+FRAME_POINTER = Rule(
+    Cfa.REGISTER, _X86_64.fp, 16, ra=Saved.AT_CFA, ra_offset=-8, fp=Saved.AT_CFA, fp_offset=-16
+)
+
+
+def pushed(size: int) -> Rule:
+    """In functions that have done nothing yet but push `size` bytes."""
+    return Rule(Cfa.REGISTER, _X86_64.sp, 8 + size, ra=Saved.AT_CFA, ra_offset=-8)
+
+
+def plt(threshold: int) -> Rule:
+    """In stubs of 16 bytes that have pushed 8 bytes once they are `threshold` bytes in."""
+    return Rule(Cfa.PLT, _X86_64.sp, threshold, ra=Saved.AT_CFA, ra_offset=-8)
+
+
+@lru_cache(maxsize=1 << 14)
+def rule_of(cfa: CfaRule, ra: SavedRule, fp: SavedRule, is_signal: bool, machine: Machine) -> Rule:
+    """NOTHING where it cannot be followed: numbers too large, a return address nowhere."""
+    kind, register, offset, add = cfa
+    if ra[0] is Saved.UNKNOWN:
+        return OUTERMOST
+    if ra[0] is Saved.SAME or kind is Cfa.NONE or register >= machine.registers:
+        return NOTHING
+    if not _fits(offset, 32) or not _fits(add, 16) or not _fits(ra[1], 16):
+        return NOTHING
+    if not _fits(fp[1], 16):
+        fp = Saved.UNKNOWN, 0
+    return Rule(kind, register, offset, add, *ra, *fp, is_signal)
+
+
+def _fits(number: int, bits: int) -> bool:
+    return -(1 << bits - 1) <= number < 1 << bits - 1

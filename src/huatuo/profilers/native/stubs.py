@@ -1,0 +1,43 @@
+"""The stubs through which code calls into other files, where the linker made no tables for them.
+
+GNU ld makes tables for its stubs; lld, gold and mold do not.
+"""
+
+from __future__ import annotations
+
+from huatuo.errors import Malformed
+from huatuo.kernel.elf import Elf
+from huatuo.profilers.native.rules import Rule, plt, pushed
+
+__all__ = ["Stubs", "stubs"]
+
+_SIZE = 16  # of a stub, and of the header before them that calls the dynamic linker
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
+_PUSH = 0x68  # $number
+
+Stubs = tuple[int, int, list[tuple[int, Rule]]]  # begin, end, (address, rule from there on)
+
+
+def stubs(elf: Elf) -> list[Stubs]:
+    """Those of each .plt section (x86-64), by address."""
+    found = []
+    for section in elf.section_list:
+        if section.name.startswith(".plt") and section.address and section.has_data:
+            begin = section.address
+            rows = [(begin, pushed(0))]  # .plt.got, .plt.sec, and mold's: nothing but a jump
+            threshold = _threshold(elf, section.offset) if section.name == ".plt" else 0
+            if threshold:
+                rows = [(begin, pushed(8)), (begin + 6, pushed(16)), (begin + 16, plt(threshold))]
+            found.append((begin, begin + section.size, rows))
+    return sorted(found)
+
+
+def _threshold(elf: Elf, offset: int) -> int:
+    """How far into a stub the number of its symbol has been pushed; 0 if that is not done."""
+    try:
+        stub = elf.read(offset + _SIZE, _SIZE)
+    except Malformed:
+        return 0
+    if stub.startswith(_ENDBR64):
+        return 9 if stub[4] == _PUSH else 0
+    return 11 if stub[6] == _PUSH else 0  # after a jump
