@@ -16,7 +16,7 @@ from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
 from huatuo.probes.base import Probe
 from huatuo.probes.cpu.sched import Sched
-from tests.live.conftest import cgroup, metric, row, running
+from tests.live.conftest import cgroup, disturbed, metric, row, running
 from tests.live.workload import Hog, nap_storm, schedstat, switches
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
@@ -109,7 +109,7 @@ def delay_seconds(probe: Probe, victim: int, culprit: int) -> float:
 
 
 def test_time_on_cpu_is_that_of_the_kernel() -> None:
-    """A hog from its start to its end: run seconds equal its CPU time by wait4, within 3 %."""
+    """A hog from its start to its end: run seconds equal its CPU time by wait4."""
     ready = multiprocessing.get_context("fork").Barrier(2)
     with cgroup("sched-run") as group, running(Sched) as probe:
         hog = Hog(1, 1.5, group.directory, ready)
@@ -118,9 +118,12 @@ def test_time_on_cpu_is_that_of_the_kernel() -> None:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         hog.wait()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        time.sleep(0.2)  # its last switch follows its exit, later still where the host is busy
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime - early
         during = value(probe, "huatuo_cpu_sched_run_seconds_total", container=group.id)
-        assert during == pytest.approx(used, rel=0.03, abs=0.03)
+        # The kernel deducts stolen time from whoever runs when it notices: up to 80 ms seen here
+        # against the wall time between switches, with which the probe agrees to 0.1 ms.
+        assert during == pytest.approx(used, rel=0.03, abs=0.12 if disturbed() else 0.03)
 
 
 def test_agrees_with_the_wakeup_method() -> None:

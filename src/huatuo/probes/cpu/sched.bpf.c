@@ -14,7 +14,7 @@
 #include "histogram.bpf.h"
 
 #define ROWS 1024    /* cgroups with a row of their own; the rest share row 0 */
-#define OCCUPANTS 64 /* how far back on a CPU a wait is attributed; 16 lose half on a busy one */
+#define OCCUPANTS 64 /* turns of containers back on a CPU to which a wait is attributed */
 #define TASK_RUNNING 0
 
 const volatile duration_ns_t blame_threshold
@@ -132,39 +132,38 @@ static __always_inline void add_blame(__u64 victim, __u64 culprit, __u64 ns)
 }
 
 /* Walk this CPU's last occupants back to when the wait began; what was before them is nobody's. */
-static __always_inline void blame_occupants(struct cpu_state *cpu, __u64 victim, __u64 from,
-					    __u64 now)
+static __always_inline void blame_occupants(struct cpu_state *cpu, __u64 victim, __u64 from)
 {
-	__u64 until = now;
-
-	add_blame(victim, cpu->cgroup, until - (cpu->since > from ? cpu->since : from));
-	until = cpu->since;
 	for (int back = 1; back < OCCUPANTS; back++) {
 		struct occupant *occupant = &cpu->occupants[(cpu->head - back) % OCCUPANTS];
 		struct occupant *before = &cpu->occupants[(cpu->head - back - 1) % OCCUPANTS];
-		__u64 start = before->until;
+		__u64 start = before->until > from ? before->until : from;
 
-		if (until <= from || !occupant->until)
-			break;
-		if (start < from)
-			start = from;
-		if (start < until)
-			add_blame(victim, occupant->cgroup, until - start);
-		until = start;
+		if (occupant->until <= from || !before->until)
+			return;
+		add_blame(victim, occupant->cgroup, occupant->until - start);
 	}
-	if (until > from)
-		add_blame(victim, 0, until - from);
+}
+
+/* The occupant of this CPU leaves: a new entry, or a longer one if its container was there before. */
+static __always_inline void remember_occupant(struct cpu_state *cpu, __u64 now)
+{
+	struct occupant *last = &cpu->occupants[(cpu->head - 1) % OCCUPANTS];
+
+	if (!last->until || last->cgroup != cpu->cgroup) {
+		last = &cpu->occupants[cpu->head % OCCUPANTS];
+		last->cgroup = cpu->cgroup;
+		cpu->head++;
+	}
+	last->until = now;
 }
 
 static __always_inline void leave(struct cpu_state *cpu, struct task_struct *prev, bool runnable,
 				  __u64 now)
 {
-	__u32 slot = cpu->head % OCCUPANTS;
 	struct sched_row *row;
 
-	cpu->occupants[slot].cgroup = cpu->cgroup;
-	cpu->occupants[slot].until = now;
-	cpu->head++;
+	remember_occupant(cpu, now);
 	if (!prev->pid || !cpu->since)
 		return;
 	row = bpf_map_lookup_elem(&rows, &cpu->row);
@@ -208,7 +207,7 @@ static __always_inline void arrive(struct cpu_state *cpu, struct task_struct *ne
 	if (row)
 		histogram_add(&row->wait, waited);
 	if (here > blame_threshold && cpu->since)
-		blame_occupants(cpu, cgroup, now - here, now);
+		blame_occupants(cpu, cgroup, now - here);
 	cpu->cgroup = cgroup;
 }
 

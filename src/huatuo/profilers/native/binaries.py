@@ -80,7 +80,7 @@ class Binaries:
             number, f"[file {number}]", pid, int(row["device"]), int(row["inode"]), int(row["size"])
         )
         try:
-            binary.path = os.readlink(link).removesuffix(" (deleted)")
+            binary.path = str(link.readlink()).removesuffix(" (deleted)")
             binary.elf = elf = Elf(link)
             if elf.size != binary.size:
                 raise Malformed(binary.path, "is not the file that was mapped any more")

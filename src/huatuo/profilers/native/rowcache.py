@@ -8,7 +8,6 @@ the page << 16 | the number of a rule.
 from __future__ import annotations
 
 import mmap
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,7 +31,8 @@ class RowCache:
         self._rule_type = rule.dtype
         self._memory = mmap.mmap(maps["rows"].fd, table.dtype.itemsize)
         self._rows = np.frombuffer(self._memory, np.uint32)
-        self._held: deque[tuple[int, int, int]] = deque()  # (page key, first, end) in ring order
+        self._held: dict[int, tuple[int, int]] = {}  # page key → (first, end), in ring order
+        self._most_pages = self._pages.max_entries // 4 * 3  # room for those only asked for
         self._next = 0
         self._numbers: dict[Rule, int] = {}
         self.evicted = 0
@@ -45,27 +45,32 @@ class RowCache:
         first = self._room(len(words))
         self._rows[first : first + len(words)] = words
         key = file << 32 | page
+        self._held.pop(key, None)
         value = np.array([first, len(words)], np.uint32)
         self._pages.update(key.to_bytes(8, "little"), value.tobytes())
-        self._held.append((key, first, first + len(words)))
+        self._held[key] = (first, first + len(words))
+
+    def has(self, file: int, page: int) -> bool:
+        return file << 32 | page in self._held
 
     def _room(self, count: int) -> int:
         """Where `count` words can go; what lies there is given up."""
         if self._next + count > len(self._rows):
-            while self._held and self._held[0][1] >= self._next:
-                self._evict()
+            self._evict(self._next, len(self._rows))
             self._next = 0
         first, self._next = self._next, self._next + count
-        while self._held and first <= self._held[0][1] < self._next:
-            self._evict()
-        while len(self._held) >= self._pages.max_entries // 2:
-            self._evict()
+        self._evict(first, self._next)
         return first
 
-    def _evict(self) -> None:
-        key, _, _ = self._held.popleft()
-        self._pages.delete(key.to_bytes(8, "little"))
-        self.evicted += 1
+    def _evict(self, low: int, high: int) -> None:
+        """Give up the oldest pages while they lie in a range, or while there are too many."""
+        while self._held:
+            key, (first, _) = next(iter(self._held.items()))
+            if not low <= first < high and len(self._held) < self._most_pages:
+                return
+            del self._held[key]
+            self._pages.delete(key.to_bytes(8, "little"))
+            self.evicted += 1
 
     def _number(self, rule: Rule) -> int:
         """The rule's place in the map `rules`, put there the first time."""

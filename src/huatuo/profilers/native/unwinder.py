@@ -24,6 +24,8 @@ __all__ = ["Unwinder"]
 
 _NONE = [(0, Rule(Cfa.NONE))]
 
+_BLOCK = 4  # pages compiled around one that was asked for: code that runs lies together
+
 
 class Unwinder:
     """Use as a context manager, or `close`. Raises KernelLacks where BPF cannot run."""
@@ -56,14 +58,22 @@ class Unwinder:
         """Open files and compile pages that were asked for since last time."""
         for row in self.object.rings["new_files"].drain():
             self.binaries.add(row)
-        for row in self.object.rings["wanted_pages"].drain():
-            file, page = int(row["file"]), int(row["page"])
-            unwind = self.binaries.get(file).unwind
-            self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
-            self.pages += 1
+        wanted = self.object.rings["wanted_pages"].drain()
+        for file, page in wanted[["file", "page"]].tolist():
+            self._compile(file, page)
+            first = page // _BLOCK * _BLOCK
+            for near in range(first, first + _BLOCK):
+                if not self._cache.has(file, near):
+                    self._compile(file, near)
+
+    def _compile(self, file: int, page: int) -> None:
+        unwind = self.binaries.get(file).unwind
+        self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
+        self.pages += 1
 
     def stacks(self) -> npt.NDArray[np.void]:
-        """New stacks (struct stack) since last time. Drain samples first: each follows its stack."""
+        """Stacks (struct stack) met for the first time. Drain samples before: each follows its
+        stack."""
         return self.object.rings["new_stacks"].drain()
 
     def forget_stacks(self) -> None:
