@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -174,6 +175,9 @@ def oci(runtime: str, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator
         end(program, "delete", "--force", name)
 
 
+PODMAN_RUN = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"]
+
+
 @contextmanager
 def podman(host: Host, rootfs: Path, argv: list[str]) -> Iterator[Real]:
     program = tool("podman")
@@ -182,9 +186,8 @@ def podman(host: Host, rootfs: Path, argv: list[str]) -> Iterator[Real]:
     runroot = tempfile.mkdtemp(prefix="hp")  # podman wants at most 50 characters
     base = [program, *storage, "--runroot", runroot, "--runtime", "runc"]
     name = f"huatuo-podman-{os.getpid()}"
-    options = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"]
     try:
-        call(*base, "run", "--detach", "--name", name, *options, "--rootfs", rootfs, *argv)
+        call(*base, "run", "--detach", "--name", name, *PODMAN_RUN, "--rootfs", rootfs, *argv)
         (said,) = json.loads(call(*base, "inspect", name))
         yield Real(
             said["Name"],
@@ -338,3 +341,29 @@ def test_metrics_of_the_scheduler_carry_the_containers_name(
         row = list(run.labels["container"].values).index(container.name)
         used = int(Path(f"/proc/{container.pid}/schedstat").read_text().split()[0]) / 1e9
         assert float(np.asarray(run.values)[row]) == pytest.approx(used, rel=0.5)
+
+
+@pytest.mark.usefixtures("need_bpf")
+def test_a_container_that_dies_at_once_is_known_by_name_to_trace(rootfs: Path) -> None:
+    """`podman run --rm` whose only process is OOM-killed within a moment of its start."""
+    name = f"huatuo-brief-{os.getpid()}"
+    tool("runc")
+    base = [tool("podman"), "--runtime", "runc"]
+    grow = 'x=0123456789; while :; do x="$x$x"; done'
+    options = ["--rm", "--name", name, "--memory", "20m", *PODMAN_RUN]
+    trace = [sys.executable, "-m", "huatuo", "trace", "memory.oom", "--json", "--count", "1"]
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen(
+            [*trace, "--duration", "30s"], stdout=pipe, stderr=pipe, text=True
+        ) as tracer:
+            assert tracer.stderr is not None
+            assert "memory.oom" in tracer.stderr.readline()  # it is attached
+            end(*base, "run", *options, "--rootfs", rootfs, "/bin/sh", "-c", grow)
+            output, _ = tracer.communicate(timeout=60)
+    finally:
+        end(*base, "rm", "--force", "--time", "0", name)
+    need(output, "podman cannot limit the memory of a container here")
+    (event,) = [json.loads(line) for line in output.splitlines()]
+    assert event["container"]["name"] == name
+    assert event["container"]["runtime"] == "podman"

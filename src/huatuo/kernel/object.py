@@ -6,11 +6,11 @@ accompanies the role that has alternatives: it is used when a program of the sam
 form is not used without it. That is all a probe writes down; what a kernel cannot do is found by
 trying, and the reason is kept.
 
-Programs in `iter/` sections are not attached: `run_iterator` runs them once. Programs of a role in
-`held` are loaded but attached only by `attach_held`, for what is needed only sometimes, and those in
+Programs in `iter/` sections are not attached: `run_iterator` runs them once. Those of a role in
+`held` are attached only by `attach_held`, for what is needed only sometimes, and those in
 `perf_event` sections only by `attach_perf_event`.
 
-Objects may share maps: those named in `shared` are taken from the descriptors given there, and it is
+Objects may share maps: those in `shared` are taken from the descriptors given there, and it is
 their owner who reads them.
 """
 

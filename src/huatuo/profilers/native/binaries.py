@@ -28,7 +28,7 @@ _OPEN_FILES = 8192
 
 @dataclass(slots=True)
 class Binary:
-    """`path` is as the process saw it, `name` its last part; `problem` says why it cannot be read."""
+    """`path` is as the process saw it, `name` its last part; `problem`: why it cannot be read."""
 
     id: int
     path: str
