@@ -31,4 +31,13 @@ struct {
 			account_->reason++;                                       \
 	} while (0)
 
+/* The reader polls; it is woken only when the ring is half full. */
+static __always_inline void ring_submit(void *ring, void *record)
+{
+	__u64 pending = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
+
+	bpf_ringbuf_submit(record, pending > size / 2 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
 #endif

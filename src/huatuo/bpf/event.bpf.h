@@ -7,7 +7,7 @@
  *	if (!slow)
  *		return 0;
  *	… fill …
- *	event_submit(&slow_requests, slow);
+ *	ring_submit(&slow_requests, slow);
  */
 #ifndef HUATUO_EVENT_H
 #define HUATUO_EVENT_H
@@ -68,15 +68,6 @@ static __always_inline void *event_reserve(void *ring, __u64 size, __u64 cgroup,
 	if (!record)
 		ACCOUNT(ring_full);
 	return record;
-}
-
-/* The reader polls; it is woken only when the ring is half full. */
-static __always_inline void event_submit(void *ring, void *record)
-{
-	__u64 pending = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
-	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
-
-	bpf_ringbuf_submit(record, pending > size / 2 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 #endif

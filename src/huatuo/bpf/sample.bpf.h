@@ -123,4 +123,19 @@ static __always_inline struct sample *reserve_sample(void *ring, struct unwinder
 	return sample;
 }
 
+/* A sample of the running task, with its kernel stack as the program's context has it. */
+static __always_inline struct sample *sample_current(void *context, void *ring)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct unwinder *u = this_unwinder();
+	long size;
+
+	if (!u)
+		return NULL;
+	size = bpf_get_stack(context, u->stack.kernel, sizeof(u->stack.kernel), 0);
+	u->stack.kernel_count = size > 0 ? size / sizeof(__u64) : 0;
+	unwind_user(u, task);
+	return reserve_sample(ring, u, task, bpf_ktime_get_ns());
+}
+
 #endif

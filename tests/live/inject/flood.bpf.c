@@ -36,7 +36,7 @@ int BPF_PROG(rename)
 	record->time = now;
 	record->number = *number;
 	record->tgid = tgid;
-	event_submit(&numbers, record);
+	ring_submit(&numbers, record);
 	return 0;
 }
 

@@ -244,7 +244,7 @@ static __always_inline void report(void *ring, struct request *rq, const struct 
 	record->disk = key->disk;
 	record->operation = key->operation;
 	record->error = error;
-	event_submit(ring, record);
+	ring_submit(ring, record);
 }
 
 SEC("tp_btf/block_rq_complete")

@@ -85,7 +85,7 @@ static __always_inline void report(const struct softirq_row *row, unsigned int v
 	record->cpu = bpf_get_smp_processor_id();
 	record->tgid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(record->comm, sizeof(record->comm));
-	event_submit(&slow_runs, record);
+	ring_submit(&slow_runs, record);
 }
 
 SEC("tp_btf/softirq_raise")

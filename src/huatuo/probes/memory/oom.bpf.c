@@ -391,7 +391,7 @@ int BPF_PROG(killed, struct task_struct *victim)
 	bpf_get_stack(ctx, kill->stack, sizeof(kill->stack), 0);
 	fill_victim(kill, victim);
 	fill_trigger(kill);
-	event_submit(&oom_kills, kill);
+	ring_submit(&oom_kills, kill);
 	return 0;
 }
 

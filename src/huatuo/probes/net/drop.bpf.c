@@ -288,7 +288,7 @@ static __always_inline void record_drop(void *context, struct sk_buff *skb, stru
 	bpf_get_stack(context, drop->stack, sizeof(drop->stack), 0);
 	fill_device(drop, skb, sk);
 	copy_headers(drop, skb);
-	event_submit(&drops, drop);
+	ring_submit(&drops, drop);
 }
 
 static __always_inline void account_limited(void)

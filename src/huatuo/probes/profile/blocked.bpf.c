@@ -153,7 +153,7 @@ static __always_inline void report(struct unwinder *u, struct task_struct *task,
 	sample->object = place->object;
 	sample->owner = place->owner;
 	sample->kind = place->kind;
-	bpf_ringbuf_submit(sample, BPF_RB_NO_WAKEUP);
+	ring_submit(&samples, sample);
 	place->waited = 0;
 	place->since = now;
 }

@@ -15,21 +15,15 @@ RING(samples, struct sample, 256 * 1024);
 SEC("perf_event")
 int cpu_clock(struct bpf_perf_event_data *context)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct unwinder *u = this_unwinder();
 	struct sample *sample;
-	long size;
 
-	if (!u || !task->pid)
-		return 0;
-	size = bpf_get_stack(context, u->stack.kernel, sizeof(u->stack.kernel), 0);
-	u->stack.kernel_count = size > 0 ? size / sizeof(__u64) : 0;
-	unwind_user(u, task);
-	sample = reserve_sample(&samples, u, task, bpf_ktime_get_ns());
+	if (!(__u32)bpf_get_current_pid_tgid())
+		return 0; /* the idle task */
+	sample = sample_current(context, &samples);
 	if (!sample)
 		return 0;
 	sample->value = context->sample_period;
-	bpf_ringbuf_submit(sample, BPF_RB_NO_WAKEUP);
+	ring_submit(&samples, sample);
 	return 0;
 }
 
