@@ -57,6 +57,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_link__destroy": (_I, [_P]),
     "bpf_iter_create": (_I, [_I]),
     "bpf_enable_stats": (_I, [_I]),
+    "bpf_prog_get_next_id": (_I, [_U, c.POINTER(_U)]),
     "bpf_obj_get_info_by_fd": (_I, [_I, _P, c.POINTER(_U)]),
     "bpf_map_lookup_elem": (_I, [_I, _P, _P]),
     "bpf_map_lookup_and_delete_elem": (_I, [_I, _P, _P]),

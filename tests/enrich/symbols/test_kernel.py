@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from huatuo.enrich.symbols import kernel
-from huatuo.enrich.symbols.kernel import KernelSymbols
+from huatuo.enrich.symbols.kernel import KernelFrame, KernelSymbols
+from huatuo.kernel.host import Host
+from huatuo.model.profile import FrameKind, Line, Location
 from tests.enrich.conftest import Layout
 
 KALLSYMS = """\
@@ -19,6 +21,7 @@ ffffffff81000100 t helper.part.0
 ffffffff82000000 D some_data
 ffffffffc0000000 t late\t[nf_tables]
 ffffffffc0100000 t bpf_prog_1\t[bpf]
+ffffffffc0101000 t bpf_prog_6deef7357e7b4530_sd_devices\t[bpf]
 """
 
 
@@ -94,3 +97,67 @@ def test_no_kallsyms(layout: Layout) -> None:
     symbols = KernelSymbols(layout.host)
     assert symbols.stack([0xFFFFFFFF81000101]) == ["0xffffffff81000101"]
     assert "kallsyms" in symbols.problem
+
+
+@pytest.mark.parametrize(
+    ("address", "mapping", "function", "frame"),
+    [
+        (0xFFFFFFFF81000012, "[vmlinux]", "_stext", KernelFrame("_stext", "[vmlinux]", 0x12)),
+        (0xFFFFFFFFC0000001, "[nf_tables]", "late", KernelFrame("late", "[nf_tables]", 1)),
+        (
+            0xFFFFFFFFC0101004,
+            "[bpf]",
+            "sd_devices",  # without the tag, which is a checksum of the program
+            KernelFrame("bpf_prog_6deef7357e7b4530_sd_devices", "[bpf]", 4),
+        ),
+        (0xFFFFFFFFC0100004, "[bpf]", "bpf_prog_1", KernelFrame("bpf_prog_1", "[bpf]", 4)),
+    ],
+)
+def test_location(
+    layout: Layout, address: int, mapping: str, function: str, frame: KernelFrame
+) -> None:
+    symbols = KernelSymbols(layout.host, lambda _: 0)
+    wanted = Location(FrameKind.KERNEL, mapping, address, lines=(Line(function),))
+    assert symbols.location(address) == wanted
+    assert symbols.frame(address) == frame
+
+
+def test_location_of_no_function(layout: Layout) -> None:
+    symbols = KernelSymbols(layout.host, lambda _: 0)
+    assert symbols.location(0x1234) == Location(FrameKind.KERNEL, "[vmlinux]", 0x1234)
+    assert symbols.frame(0x1234) is None
+
+
+def test_programs_loaded_later_are_not_taken_for_the_ends_of_others(layout: Layout) -> None:
+    loaded = [7]
+    newest = lambda after: next((number for number in loaded if number > after), 0)  # noqa: E731
+    symbols = KernelSymbols(layout.host, newest)
+    late = 0xFFFFFFFFC0101800
+    assert symbols.location(late).lines == (Line("sd_devices"),)
+    loaded.append(9)
+    layout.file("proc/kallsyms", KALLSYMS + "ffffffffc0101800 t bpf_prog_00ff_x\t[bpf]\n")
+    assert symbols.location(late).lines == ()  # could be either
+    assert symbols.name(0xFFFFFFFFC0000001) == "late+0x1 [nf_tables]"  # the others are certain
+    layout.host.pass_seconds(61)
+    assert symbols.location(late).lines == (Line("bpf_prog_00ff_x"),)
+    layout.file("proc/kallsyms", "")
+    layout.host.pass_seconds(61)
+    assert symbols.location(late).lines == (Line("bpf_prog_00ff_x"),)  # nothing new: not read again
+
+
+def test_addresses_of_this_kernel_are_those_of_kallsyms() -> None:
+    host = Host()
+    symbols = KernelSymbols(host)
+    rows = [line.split() for line in host.read(host.proc / "kallsyms").splitlines()]
+    functions = [row for row in rows if row[1] in "tT" and int(row[0], 16)]
+    if not functions:
+        pytest.skip("kallsyms hides addresses from us")
+    names: dict[int, set[str]] = {}
+    for row in functions:
+        names.setdefault(int(row[0], 16), set()).add(row[2])
+    for row in functions[:: max(len(functions) // 500, 1)]:
+        frame = symbols.frame(int(row[0], 16))
+        assert frame is not None
+        assert frame.offset == 0
+        assert frame.function in names[int(row[0], 16)]
+        assert frame.mapping == (row[3] if len(row) > 3 else "[vmlinux]")

@@ -1,29 +1,39 @@
-"""Kernel addresses → symbol+0x12, from /proc/kallsyms.
+"""Kernel addresses → functions of the kernel, its modules and BPF programs, from /proc/kallsyms.
 
 Held as a sorted array of addresses, an array of positions and one blob of names: 3 MB for 60,000
-functions. Read when first needed, and again when modules have changed.
+functions. Read when first needed, and again when modules have changed, or when BPF programs were
+loaded and an address may be one of theirs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from huatuo.errors import KernelLacks
 from huatuo.kernel.host import Host
+from huatuo.kernel.programs import program_after
+from huatuo.model.profile import FrameKind, Line, Location
 
 _OURS = ("bpf_prog_", "bpf_trace_", "__bpf_", "__traceiter_", "bpf_get_stack")
-__all__ = ["KernelSymbols"]
+__all__ = ["KernelFrame", "KernelSymbols"]
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _FARTHEST = 1 << 20  # from the symbol before: no function is longer
 _RECHECK_NS = 10 * 1_000_000_000
+_REREAD_NS = 60 * 1_000_000_000
+_KERNEL, _BPF = "[vmlinux]", "[bpf]"
 _CACHED = 16384
+_BPF_PROGRAM = re.compile(r"bpf_prog_[0-9a-f]{16}_(.+)")
 _NIBBLE = np.zeros(256, np.uint8)
 _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 _TEXT = np.frombuffer(b"tTwW", np.uint8)
@@ -39,53 +49,103 @@ class _Table:
     blob: bytes
 
 
+class KernelFrame(NamedTuple):
+    """`mapping` is [vmlinux], [bpf] or a module's name in brackets; `offset` into `function`."""
+
+    function: str
+    mapping: str
+    offset: int
+
+
 class KernelSymbols:
     """`problem` says why symbols are only numbers, or is ""."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, program_after: Callable[[int], int] = program_after) -> None:
         self._host = host
         self._table: _Table | None = None
         self._modules = ""
         self._checked_ns = 0
-        self._known: dict[int, str] = {}
+        self._loaded_ns = 0
+        self._frames: dict[int, KernelFrame] = {}  # but of BPF programs, which come and go
+        self._program_after = program_after
+        self._newest_program = 0
         self.problem = ""
 
     def name(self, address: int) -> str:
         """symbol+0x12, symbol+0x12 [module], or the number in hexadecimal."""
-        self._keep_current()
-        return self._name(address)
+        frame = self.frame(address)
+        if frame is None:
+            return f"{address:#x}"
+        name = f"{frame.function}+{frame.offset:#x}"
+        return name if frame.mapping == _KERNEL else f"{name} {frame.mapping}"
 
     def stack(self, addresses: Iterable[int]) -> list[str]:
         """The frames before the first zero, without those of BPF itself on top."""
-        self._keep_current()
         found: list[str] = []
         for address in addresses:
             if address == 0:
                 break
-            frame = self._name(address)
+            frame = self.name(address)
             if found or not frame.startswith(_OURS):
                 found.append(frame)
         return found
 
-    def _name(self, address: int) -> str:
-        name = self._known.get(address)
-        if name is None:
-            if len(self._known) >= _CACHED:
-                self._known.clear()
-            name = self._known[address] = self._look_up(address)
-        return name
+    def location(self, address: int) -> Location:
+        """For profiles: the address in its mapping, without lines if it is no function's."""
+        frame = self.frame(address)
+        if frame is None:
+            return Location(FrameKind.KERNEL, _KERNEL, address)
+        lines = (Line(_readable(frame)),)
+        return Location(FrameKind.KERNEL, frame.mapping, address, lines=lines)
 
-    def _look_up(self, address: int) -> str:
+    def frame(self, address: int) -> KernelFrame | None:
+        """None if the address is no function's, or not yet known to be one's."""
+        self._keep_current()
+        frame = self._frames.get(address)
+        if frame is None:
+            frame = self._certain_frame(address)
+            if frame is not None and frame.mapping != _BPF:
+                if len(self._frames) >= _CACHED:
+                    self._frames.clear()
+                self._frames[address] = frame
+        return frame
+
+    def _certain_frame(self, address: int) -> KernelFrame | None:
+        """Sizes of functions are not known: what looks like the end of one BPF program may be a
+        program loaded since. Then the table is read again, once a minute, and meanwhile nothing
+        is said.
+        """
+        frame = self._frame(address)
+        if (frame is not None and frame.mapping != _BPF) or not self._has_new_programs():
+            return frame
+        if self._host.now_ns() - self._loaded_ns < _REREAD_NS:
+            return None
+        self._reload()
+        return self._frame(address)
+
+    def _has_new_programs(self) -> bool:
+        """Whether BPF programs were loaded since the table was read. False if we may not know."""
+        try:
+            return self._program_after(self._newest_program) != 0
+        except (OSError, KernelLacks):
+            return False
+
+    def _count_programs(self) -> None:
+        with contextlib.suppress(OSError, KernelLacks):
+            while following := self._program_after(self._newest_program):
+                self._newest_program = following
+
+    def _frame(self, address: int) -> KernelFrame | None:
         table = self._table
         if table is None or not len(table.addresses):
-            return f"{address:#x}"
+            return None
         at = int(np.searchsorted(table.addresses, np.uint64(address), side="right")) - 1
         offset = address - int(table.addresses[at]) if at >= 0 else _FARTHEST
         if offset >= _FARTHEST:
-            return f"{address:#x}"
+            return None
         symbol = table.blob[int(table.starts[at]) : int(table.ends[at])].decode(errors="replace")
         name, _, module = symbol.partition("\t")
-        return f"{name}+{offset:#x} {module}" if module else f"{name}+{offset:#x}"
+        return KernelFrame(name, module or _KERNEL, offset)
 
     def _keep_current(self) -> None:
         """Load, or load again if the list of modules has changed; looked at every 10 s."""
@@ -96,8 +156,13 @@ class KernelSymbols:
         modules = self._loaded_modules()
         if self._table is None or modules != self._modules:
             self._modules = modules
-            self._known.clear()
-            self._table = self._load()
+            self._reload()
+
+    def _reload(self) -> None:
+        self._frames.clear()
+        self._loaded_ns = self._host.now_ns()
+        self._count_programs()  # before reading: one loaded meanwhile makes us read again
+        self._table = self._load()
 
     def _loaded_modules(self) -> str:
         """Names and addresses, without the reference counts that change all the time."""
@@ -138,6 +203,12 @@ class KernelSymbols:
                 rest = lines[end:]
                 if end:
                     yield lines[:end]
+
+
+def _readable(frame: KernelFrame) -> str:
+    """The function's name; of a BPF program the one its author gave it, without its checksum."""
+    program = _BPF_PROGRAM.fullmatch(frame.function) if frame.mapping == _BPF else None
+    return program[1] if program else frame.function
 
 
 def _parse(chunk: bytes) -> _Table:

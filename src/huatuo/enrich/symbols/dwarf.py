@@ -1,0 +1,134 @@
+"""DWARF → functions, inlined functions, files, lines: by `symbolic`, whose result we take.
+
+`symbolic` writes a "SymCache"; it is read here once, with numpy, and becomes a layer like all
+others. Its form belongs to the version that is pinned in pyproject.toml; of another one nothing is
+taken.
+
+Used in worker processes: it needs several times the size of the debug information.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import mmap
+import posixpath
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from huatuo.enrich.symbols.layer import NONE, Layer, Places, empty
+from huatuo.errors import Malformed
+from huatuo.kernel.elf import Elf
+
+__all__ = ["dwarf_lines", "prepare"]
+
+_MAGIC, _VERSION = int.from_bytes(b"SYMC", "little"), 9
+_HEADER = np.dtype(
+    [
+        *(("magic", "<u4"), ("version", "<u4"), ("id", "V32"), ("arch", "<u4")),
+        *(("files", "<u4"), ("functions", "<u4"), ("locations", "<u4"), ("ranges", "<u4")),
+        *(("strings", "<u4"), ("variables", "<u2"), ("reserved", "V14")),
+    ]
+)
+_FILE = np.dtype([("base", "<u4"), ("directory", "<u4"), ("name", "<u4"), ("rest", "V12")])
+_FUNCTION = np.dtype([("name", "<u4"), ("base", "<u4"), ("entry", "<u4"), ("language", "<u4")])
+_LOCATION = np.dtype([("file", "<u4"), ("line", "<u4"), ("function", "<u4"), ("outer", "<u4")])
+_LONGEST = 8192
+_COLD = re.compile(rb"\.cold(\.\d+)?$")
+
+
+def prepare() -> None:
+    """Load `symbolic` while its files can still be read; without it there is no DWARF."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("symbolic")
+
+
+def dwarf_lines(elf: Elf, fd: int) -> Layer:
+    """Of the file that `elf` and `fd` are. Malformed if `symbolic` cannot read it.
+
+    What it takes from .symtab beside DWARF, functions without a file, is left out: those rules are
+    ours.
+    """
+    if not (elf.has(".debug_info") and elf.has(".debug_line")) or not elf.segments:
+        return empty()
+    cache = _Cache(_symcache(fd), str(elf.name))
+    starts = cache.ranges.astype(np.uint64) + np.uint64(elf.segments[0].address)
+    at = _with_source(cache)
+    return Layer(starts, at, _places(cache))
+
+
+def _symcache(fd: int) -> bytes:
+    from cffi import FFI  # type: ignore[import-untyped]  # symbolic depends on it
+    from symbolic.debuginfo import Archive
+
+    view = FFI().from_buffer(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+    try:
+        archive = Archive.from_bytes(view)
+        cache = next(archive.iter_objects()).make_symcache()
+        written = bytes(cache.open_stream().read())  # type: ignore[no-untyped-call]
+    except Exception as error:  # its errors have no common class
+        raise Malformed("its debug information", f"cannot be read: {error}") from error
+    del cache, archive  # before the memory that they look into
+    return written
+
+
+class _Cache:
+    """The sections of a SymCache, each aligned to 8 bytes."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        header = np.frombuffer(data, _HEADER, 1)[0]
+        if header["magic"] != _MAGIC or header["version"] != _VERSION or header["variables"]:
+            raise Malformed(name, f"symbolic writes a form that is not known: {header['version']}")
+        self._data, self._offset = data, _HEADER.itemsize
+        self.files = self._section(_FILE, header["files"])
+        self.functions = self._section(_FUNCTION, header["functions"])
+        self.locations = self._section(_LOCATION, header["locations"])
+        self.ranges = self._section(np.dtype("<u4"), header["ranges"])
+        self._strings = self._offset
+
+    def _section(self, dtype: np.dtype, count: int) -> npt.NDArray:  # type: ignore[type-arg]
+        found = np.frombuffer(self._data, dtype, int(count), self._offset)
+        self._offset += (found.nbytes + 7) // 8 * 8
+        return found
+
+    def text(self, offset: int) -> bytes:
+        """A string: its length in LEB128, then so many bytes; b"" for NONE."""
+        if offset == NONE:
+            return b""
+        at, size, shift = self._strings + offset, 0, 0
+        while True:
+            byte = self._data[at]
+            size |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 128:
+                return self._data[at : at + min(size, _LONGEST)]
+
+
+def _with_source(cache: _Cache) -> npt.NDArray[np.uint32]:
+    """The location of each range, NONE for gaps and for what has no source."""
+    first = len(cache.locations) - len(cache.ranges)  # the last ones belong to the ranges
+    locations = cache.locations[first:]
+    sourced = (locations["file"] != NONE) | (locations["outer"] != NONE)
+    at = np.arange(first, first + len(cache.ranges), dtype=np.uint32)
+    return np.where(sourced, at, np.uint32(NONE))
+
+
+def _places(cache: _Cache) -> Places:
+    # A function in two parts is named after the lower one, which is the cold one, by symbolic.
+    texts = [_COLD.sub(b"", cache.text(at)) for at in cache.functions["name"].tolist()]
+    functions = len(texts)
+    texts.extend(_paths(cache))
+    rows = cache.locations
+    files = np.where(rows["file"] == NONE, rows["file"], rows["file"] + np.uint32(functions))
+    lines = np.where(rows["line"] == NONE, 0, rows["line"])
+    return Places(rows["function"].copy(), files, lines.astype(np.uint32), rows["outer"], texts)
+
+
+def _paths(cache: _Cache) -> Iterator[bytes]:
+    for base, directory, name, _ in cache.files.tolist():
+        yield posixpath.normpath(
+            posixpath.join(cache.text(base), cache.text(directory), cache.text(name))
+        )
