@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import select
+import shutil
 import subprocess
 import threading
 import time
@@ -27,12 +28,13 @@ from huatuo.errors import KernelLacks
 from huatuo.model.profile import StackStatus
 from huatuo.probes.profiler import Profiler
 from huatuo.profilers.native.unwinder import Unwinder
-from tests.live.conftest import HOST
+from tests.live.conftest import HOST, need
 
-__all__ = ["Frame", "Sample", "Session", "functions", "profiled"]
+__all__ = ["Frame", "Sample", "Session", "compiled", "functions", "named", "profiled"]
 
 STATUS = [str(status) for status in StackStatus]
 NOWHERE, FILE_SHIFT = 1 << 63, 40
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,13 @@ class Session:
     _rows: list[Any] = field(default_factory=list)
     _stacks: dict[int, Any] = field(default_factory=dict)
     _end: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread = field(init=False)
 
-    def serve(self) -> None:
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
         while not self._end.is_set():
             select.select(self.unwinder.urgent_fds, [], [], 0.05)
             self.unwinder.serve()
@@ -75,14 +82,19 @@ class Session:
             self._stacks[int(stack["id"])] = stack
 
     def end(self) -> None:
-        self._end.set()
+        """Take what is there, then no more."""
+        if self._thread.is_alive():
+            time.sleep(0.2)
+            self._end.set()
+            self._thread.join()
 
     def samples(self, pid: int = 0) -> list[Sample]:
         """What was sampled so far, of one process if given."""
         time.sleep(0.2)
-        return [self._sample(row) for row in list(self._rows) if pid in (0, int(row["tgid"]))]
+        return [self.sample(row) for row in list(self._rows) if pid in (0, int(row["tgid"]))]
 
-    def _sample(self, row: Any) -> Sample:
+    def sample(self, row: Any) -> Sample:
+        """A row of struct sample with its stack."""
         stack = self._stacks[int(row["stack"])]
         return Sample(
             row,
@@ -115,14 +127,21 @@ def profiled(cls: type[Profiler], **settings: int) -> Iterator[Session]:
                 raise
             pytest.skip(str(error))
         session = Session(probe, unwinder)
-        server = threading.Thread(target=session.serve)
-        server.start()
         try:
             yield session
         finally:
             session.end()
-            server.join()
             probe.stop()
+
+
+def compiled(tmp_path: Path, source: str, *flags: str, compiler: str = "gcc") -> Path:
+    """A program of tests/live/programs; skips where it cannot be built."""
+    need(shutil.which(compiler), f"{compiler} is not installed")
+    target = tmp_path / Path(source).stem
+    command = [compiler, *flags, str(PROGRAMS / source), "-o", str(target), "-pthread"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    need(done.returncode == 0, f"{' '.join(command[:-4])}: {done.stderr.strip()[-200:]}")
+    return target
 
 
 @cache

@@ -30,6 +30,9 @@ struct sample {
 	comm_t thread DOC("name of the thread");
 };
 
+/* The names of what a profiler tells apart, for user space. */
+#define KINDS(type) enum type *kinds SEC(".kinds")
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct upid {

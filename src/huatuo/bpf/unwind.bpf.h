@@ -520,13 +520,12 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 	struct unwinder *u = c->u;
 	__u64 base, cfa, pc = 0, fp = u->fp;
 
+	u->stack.status = STACK_NO_INFO;
+	if (rule->cfa == CFA_NONE)
+		return 1;
 	u->stack.status = STACK_COMPLETE;
 	if (rule->cfa == CFA_END || rule->ra == SAVED_UNKNOWN)
 		return 1;
-	if (rule->cfa == CFA_NONE) {
-		u->stack.status = STACK_NO_INFO;
-		return 1;
-	}
 	if (rule->cfa_register == DWARF_SP) {
 		base = u->sp;
 	} else if (rule->cfa_register == DWARF_FP) {

@@ -145,6 +145,14 @@ class Btf:
             found[variable.name.removesuffix("__record")] = self.schema(self._types[pointer].size)
         return found
 
+    def kinds(self) -> dict[int, str]:
+        """Value → label of the enum that KINDS in bpf/sample.bpf.h names; empty without it."""
+        for type_id in self._section_variables(".kinds"):
+            pointer, _ = self._resolve(self._types[type_id].size)
+            enum, _ = self._resolve(self._types[pointer].size)
+            return self._labels(enum)
+        return {}
+
     def maps(self) -> list[MapType]:
         """The maps declared in .maps."""
         found = []

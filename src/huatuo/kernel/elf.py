@@ -117,6 +117,11 @@ class Elf:
             os.close(self._fd)
             self._fd = -1
 
+    @property
+    def descriptor(self) -> int:
+        """Of the open file; -1 for one in memory, or closed."""
+        return self._fd
+
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes of the file; Malformed where it ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:

@@ -118,6 +118,10 @@ PROFILE_TYPES: Mapping[str, ProfileType] = _types(
         "lock", "time waiting for locks", "delay", "nanoseconds", "mutex", "contentions", "count"
     ),
     ProfileType(
+        "holder", "time others wait for a lock held", "held", "nanoseconds", "mutex", "contentions",
+        "count",
+    ),
+    ProfileType(
         "allocated", "pages allocated", "alloc_space", "bytes", "memory", "space", "bytes"
     ),
     ProfileType(

@@ -62,12 +62,14 @@ class Probe:
 
     `priority`: the governor sheds lower ones first. `titles`: ring → one sentence with the
     event's JSON fields in braces. `subjects`: ring → the field that says whom it is about.
+    `automatic`: whether "auto" starts it; what costs too much for always is started by name.
     `targets()` gives the cgroups that a reader of cgroup files reports, each once; the agent
     replaces it by the containers it knows.
     """
 
     name: ClassVar[str] = ""
     priority: ClassVar[int] = 50
+    automatic: ClassVar[bool] = True
     titles: ClassVar[Mapping[str, str]] = {}
     subjects: ClassVar[Mapping[str, str]] = {}
 

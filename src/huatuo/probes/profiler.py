@@ -20,9 +20,11 @@ __all__ = ["Profiler"]
 
 
 class Profiler(BpfProbe):
-    """`profile` is the name of what it measures, a key of model.profile.PROFILE_TYPES."""
+    """`profile` is the name of what it measures, a key of model.profile.PROFILE_TYPES; `kind_label`
+    the label that tells the kinds of its samples apart (KINDS in bpf/sample.bpf.h), if any."""
 
     profile: ClassVar[str] = ""
+    kind_label: ClassVar[str] = ""
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
@@ -32,9 +34,9 @@ class Profiler(BpfProbe):
     def event_schemas(cls) -> dict[str, Schema]:
         return {}
 
-    @property
-    def notes(self) -> list[str]:
-        return []
+    @classmethod
+    def kinds(cls) -> dict[int, str]:
+        return cls.btf().kinds()
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
         if self.unwinder is None:

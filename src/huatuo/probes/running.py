@@ -14,6 +14,8 @@ from huatuo.kernel.host import Host
 from huatuo.model.metric import Metric
 from huatuo.model.record import RecordBatch
 from huatuo.probes.base import Probe, discover
+from huatuo.probes.profiler import Profiler
+from huatuo.profilers.native.unwinder import Unwinder
 
 __all__ = ["Entry", "ProbeSet"]
 
@@ -53,15 +55,19 @@ class ProbeSet:
         self._settings = settings or {}
         self._targets: list[Cgroup] | None = None
         self.generation = 0  # changes with every start and stop
+        self.unwinder: Unwinder | None = None  # of all profilers, once there is one
         self.entries = {name: Entry(cls) for name, cls in discover().items()}
         chosen = list(selection)
         removed = {name[1:] for name in chosen if name.startswith("-")}
         named = {name for name in chosen if not name.startswith("-") and name != "auto"}
         for entry in self.entries.values():
             entry.required = entry.name in named
-            wanted = entry.required or "auto" in chosen
-            if entry.name in removed or not wanted:
-                entry.reason = "removed in the configuration" if entry.name in removed else ""
+            wanted = entry.required or ("auto" in chosen and entry.cls.automatic)
+            if entry.name in removed:
+                entry.reason = "removed in the configuration"
+            elif not wanted:
+                on_demand = "on demand: costs too much for always; name it in `probes` to run it"
+                entry.reason = "" if entry.cls.automatic else on_demand
             elif missing := entry.cls.unavailable(host):
                 entry.status, entry.reason = "unavailable", missing
             else:
@@ -84,6 +90,8 @@ class ProbeSet:
         if self._targets is not None:
             probe.targets = self._current_targets
         try:
+            if isinstance(probe, Profiler):
+                probe.unwinder = self.unwinder = self.unwinder or Unwinder(self._host)
             probe.start()
         except KernelLacks as error:
             entry.status, entry.reason = "unavailable", str(error)
@@ -108,6 +116,9 @@ class ProbeSet:
         for entry in self.entries.values():
             if entry.probe is not None:
                 self.stop_one(entry, "off", "stopped")
+        if self.unwinder is not None:
+            self.unwinder.close()
+            self.unwinder = None
 
     def set_targets(self, targets: list[Cgroup]) -> None:
         """The cgroups that readers of cgroup files report from now on."""

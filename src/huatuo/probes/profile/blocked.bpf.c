@@ -39,6 +39,7 @@ enum blocked_kind {
 	BLOCKED_RUNNABLE, /* wants a CPU and has none */
 };
 
+KINDS(blocked_kind);
 RING(samples, struct sample, 1024 * 1024);
 
 /* Where a thread was when it was last looked at. */

@@ -30,6 +30,7 @@ enum lock_kind {
 #define LCB_F_PERCPU 16
 #define LCB_F_MUTEX 32
 
+KINDS(lock_kind);
 RING(samples, struct sample, 1024 * 1024);
 
 struct wait {

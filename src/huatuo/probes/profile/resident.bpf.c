@@ -13,22 +13,39 @@ const volatile count_t one_page_in DOC("of how many pages one is sampled, a powe
 const volatile count_t one_region_in
 	DOC("of how many regions of 2 MiB one is sampled for huge pages, a power of two") = 16;
 
+/* Read by resident.py, which looks what is still there. */
+const volatile duration_ns_t look_every DOC("how often sampled memory is looked at") =
+	10000000000ULL;
+
 #define HUGE_BITS 21
 
-enum fault_kind {
-	FAULT_PAGE,
-	FAULT_REGION,
-};
+/* What a sample stands for, either or both: struct sample's kind. */
+#define FAULT_PAGE 1
+#define FAULT_REGION 2
 
 RING(samples, struct sample, 1024 * 1024);
 
-/* Regions that were sampled already: one sample is enough until user space asks again. */
+/*
+ * Regions that were sampled already, and the page that was: a region of small pages is sampled once. If
+ * that page faults again, everything there was unmapped meanwhile, and the region is news.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64);
-	__type(value, __u32);
+	__type(value, __u64);
 } regions SEC(".maps");
+
+static __always_inline bool is_news(__u64 tgid, __u64 address)
+{
+	__u64 region = address >> HUGE_BITS | tgid << 32, page = address >> PAGE_BITS;
+	__u64 *known = bpf_map_lookup_elem(&regions, &region);
+
+	if (known)
+		return *known == page;
+	bpf_map_update_elem(&regions, &region, &page, BPF_ANY);
+	return true;
+}
 
 static __always_inline bool is_chosen(__u64 number, __u64 tgid, __u64 one_in)
 {
@@ -39,18 +56,18 @@ static __always_inline bool is_chosen(__u64 number, __u64 tgid, __u64 one_in)
 
 static __always_inline int faulted(void *context, __u64 address)
 {
-	__u64 tgid = bpf_get_current_pid_tgid() >> 32, region = address >> HUGE_BITS | tgid << 32;
-	__u32 kind = FAULT_PAGE, one = 1;
+	__u64 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct sample *sample;
+	__u32 kind = 0;
 
 	if (address >> 47)
 		return 0; /* the kernel's own memory */
-	if (!is_chosen(address >> PAGE_BITS, tgid, one_page_in)) {
-		if (!is_chosen(address >> HUGE_BITS, tgid, one_region_in) ||
-		    bpf_map_update_elem(&regions, &region, &one, BPF_NOEXIST))
-			return 0;
-		kind = FAULT_REGION;
-	}
+	if (is_chosen(address >> PAGE_BITS, tgid, one_page_in))
+		kind |= FAULT_PAGE;
+	if (is_chosen(address >> HUGE_BITS, tgid, one_region_in) && is_news(tgid, address))
+		kind |= FAULT_REGION;
+	if (!kind)
+		return 0;
 	sample = sample_current(context, &samples);
 	if (!sample)
 		return 0;

@@ -15,6 +15,7 @@ enum virtual_kind {
 	VIRTUAL_MREMAP,
 };
 
+KINDS(virtual_kind);
 RING(samples, struct sample, 1024 * 1024);
 
 struct mm_struct___brk {

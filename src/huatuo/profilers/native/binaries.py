@@ -39,6 +39,7 @@ class Binary:
     elf: Elf | None = None
     unwind: UnwindFile | None = None
     problem: str = ""
+    is_gone: bool = False  # could not be opened: the process ended before
 
     @property
     def name(self) -> str:
@@ -87,6 +88,7 @@ class Binaries:
             binary.unwind = UnwindFile(elf)
         except (OSError, HuatuoError) as error:
             binary.problem = str(error)
+            binary.is_gone = isinstance(error, FileNotFoundError | ProcessLookupError)
             log.debug("no unwind information of %s: %s", binary.path, error)
         self._known[number] = binary
         return binary

@@ -87,5 +87,5 @@ class RowCache:
         return number
 
     def close(self) -> None:
-        del self._rows
-        self._memory.close()
+        del self._rows  # the last view of the memory, which is unmapped with it
+        del self._memory

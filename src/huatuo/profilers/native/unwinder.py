@@ -10,6 +10,7 @@ One unwinder serves all profilers of a process; they share its maps.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,16 +56,29 @@ class Unwinder:
         return [self.object.rings[name].fd for name in ("new_files", "wanted_pages")]
 
     def serve(self) -> None:
-        """Open files and compile pages that were asked for since last time."""
-        for row in self.object.rings["new_files"].drain():
-            self.binaries.add(row)
+        """Open files and compile pages that were asked for since last time.
+
+        The pages are taken first: each follows its file.
+        """
         wanted = self.object.rings["wanted_pages"].drain()
+        for row in self.object.rings["new_files"].drain():
+            if self.binaries.add(row).is_gone:
+                self._forget_file(row)
         for file, page in wanted[["file", "page"]].tolist():
             self._compile(file, page)
             first = page // _BLOCK * _BLOCK
             for near in range(first, first + _BLOCK):
                 if not self._cache.has(file, near):
                     self._compile(file, near)
+
+    def _forget_file(self, row: Any) -> None:
+        """Its process ended before the file could be opened; the next one reports it again."""
+        files = self.object.maps["files"]
+        assert files.key is not None
+        key = np.zeros(1, files.key.dtype)
+        for name in ("inode", "size", "device"):
+            key[name] = row[name]
+        files.delete(key.tobytes())
 
     def _compile(self, file: int, page: int) -> None:
         unwind = self.binaries.get(file).unwind

@@ -1,0 +1,19 @@
+"""Address space asked for by stack."""
+
+from __future__ import annotations
+
+from huatuo.probes.profiler import Profiler
+
+__all__ = ["Virtual"]
+
+
+class Virtual(Profiler):
+    """Who asks for address space by mmap, brk or mremap, and how much.
+
+    Hooks: syscalls:sys_enter_mmap, sys_enter_brk, sys_enter_mremap.
+    Cost: 10 us per such call, and 0.1 us per system call of any kind while it runs: on demand only.
+    """
+
+    profile = "virtual"
+    kind_label = "call"
+    automatic = False
