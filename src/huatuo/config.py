@@ -49,6 +49,9 @@ class StoreSettings:
 @dataclass(frozen=True, slots=True)
 class GovernorSettings:
     cpu: float = _setting(0.01, "ratio", "budget of the machine's CPU: BPF programs and agent")
+    profiling: float = _setting(
+        0.003, "ratio", "part of that for profilers, which sample less often rather than exceed it"
+    )
     memory: int = _setting(128 << 20, "bytes_t", "budget of the agent's resident memory")
     every: int = _setting(60 * _SECOND, "duration_ns_t", "how often costs are measured and judged")
     window: int = _setting(

@@ -8,6 +8,9 @@ Over budget in two measurements in a row, so that one busy second sheds nothing:
 the greatest cost x (100 - priority) is stopped, then everything is measured afresh. A probe that
 costs next to nothing of what is too much is never stopped: it would help nobody. Restored when
 its last known cost fits again, after a pause that doubles each time.
+
+Profilers have a budget of their own within that, and before one is stopped it samples at half its
+rate, and half again: a profile of fewer, heavier samples is still true.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from huatuo.kernel.calibration import statistics_overhead_ns
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import Statistics, statistics_window
 from huatuo.model.state import Decision
+from huatuo.probes.profiler import Profiler
 from huatuo.probes.running import Entry, ProbeSet
 
 __all__ = ["Cost", "Governor"]
@@ -33,6 +37,8 @@ log = logging.getLogger(__name__)
 ENTRY_NS = 64  # entering a tp_btf program, outside what its statistics see; bench/entry.py
 _HEADROOM = 0.8  # restore only up to this share of the budget
 _WORTHWHILE = 0.02  # of the excess: what a probe must cost for stopping it to help
+_SLOWEST = 1 / 16  # share of its rate that a profiler keeps
+_SPEED_UP_BELOW = 0.4  # of the budget, so that twice the rate still fits
 _AGAIN_SECONDS = 10.0  # after which an exceeded budget is measured again
 _FIRST_PAUSE_PERIODS = 2
 
@@ -44,7 +50,7 @@ class Cost:
     hits_per_second: float = 0.0
     ns_per_hit: float = 0.0
     bpf_ratio: float = 0.0
-    collect_ratio: float = 0.0
+    collect_ratio: float = 0.0  # of the agent's own CPU: collect(), and threads of the probe
 
     @property
     def ratio(self) -> float:
@@ -72,9 +78,11 @@ class Governor:
         memory_budget: int,
         period_seconds: float,
         interval_seconds: float = 10.0,
+        profiling_budget: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cpu_budget, self.memory_budget = cpu_budget, memory_budget
+        self.profiling_budget = profiling_budget
         self.period_seconds, self._interval_seconds = period_seconds, interval_seconds
         self.costs: dict[str, Cost] = {}
         self.agent_ratio = 0.0
@@ -83,10 +91,12 @@ class Governor:
         self.counts: dict[tuple[str, str], int] = {}  # (action, probe) → decisions
         self._host, self._probes, self._clock = host, probes, clock
         self._shed: dict[str, _Shed] = {}
+        self.paces: dict[str, float] = {}  # profiler → share of its rate, where below 1
         self._pauses: dict[str, float] = {}
         self._window = -1
         self._window_began = 0.0
         self._before: dict[str, dict[str, Statistics]] = {}
+        self._own_before: dict[str, float] = {}
         self._cpu_before: tuple[float, float] | None = None
         self._over = False
         self._unmeasurable = self._helpless = False
@@ -112,7 +122,9 @@ class Governor:
             self._unmeasurable = True
             return
         self._window_began = self._clock()
-        self._before = {entry.name: probe.cost() for entry, probe in self._probes.running()}
+        running = list(self._probes.running())
+        self._before = {entry.name: probe.cost() for entry, probe in running}
+        self._own_before = {entry.name: probe.own_seconds() for entry, probe in running}
 
     def end_window(self) -> None:
         """Switch statistics off and compute each probe's cost per second."""
@@ -122,7 +134,10 @@ class Governor:
         for entry, probe in self._probes.running():
             before = self._before.get(entry.name)
             if before is not None:
-                self.costs[entry.name] = self._cost(entry, before, probe.cost(), seconds)
+                cost = self._cost(entry, before, probe.cost(), seconds)
+                own = max(probe.own_seconds() - self._own_before[entry.name], 0.0)
+                cost.collect_ratio += own / seconds / self._host.cpus
+                self.costs[entry.name] = cost
         os.close(self._window)
         self._window = -1
 
@@ -157,6 +172,7 @@ class Governor:
         reason, excess = self._over_budget()
         if not reason:
             self._over = False
+            self._keep_pace()
             self._restore_one()
             return self.period_seconds
         if self._over:
@@ -206,12 +222,50 @@ class Governor:
             return
         self._helpless = False
         _, entry = max(candidates, key=lambda candidate: candidate[0])
+        if self._slow(entry, reason):
+            return
+        self.paces.pop(entry.name, None)
         pause = self._pauses.get(entry.name, self.period_seconds * _FIRST_PAUSE_PERIODS / 2) * 2
         self._pauses[entry.name] = pause
         until = self._clock() + pause
         self._shed[entry.name] = _Shed(entry, costs[entry.name], until)
         self._probes.stop_one(entry, "shed", f"shed by the governor: {reason}")
         self._decide("shed", entry.name, reason)
+
+    def _keep_pace(self) -> None:
+        """Slow the dearest profiler down while all of them are over their budget, or one up."""
+        profilers = {
+            entry.name: entry
+            for entry, probe in self._probes.running()
+            if isinstance(probe, Profiler) and probe.has_pace and entry.name in self.costs
+        }
+        spent = sum(self.costs[name].ratio for name in profilers)
+        if spent > self.profiling_budget:
+            dearest = max(profilers, key=lambda name: self.costs[name].ratio)
+            why = f"profilers cost {spent:.3%}, over their budget of {self.profiling_budget:.3%}"
+            self._slow(profilers[dearest], why)
+        elif spent < self.profiling_budget * _SPEED_UP_BELOW:
+            for name in self.paces.keys() & profilers.keys():
+                self._set_pace(profilers[name], self.paces[name] * 2)
+                self._decide("faster", name, f"profilers cost {spent:.3%} only")
+                return
+
+    def _slow(self, entry: Entry, reason: str) -> bool:
+        """Whether the probe is a profiler that could be slowed down."""
+        pace = self.paces.get(entry.name, 1.0) / 2
+        if not isinstance(entry.probe, Profiler) or not entry.probe.has_pace or pace < _SLOWEST:
+            return False
+        self._set_pace(entry, pace)
+        self._decide("slower", entry.name, reason)
+        return True
+
+    def _set_pace(self, entry: Entry, pace: float) -> None:
+        assert isinstance(entry.probe, Profiler)
+        entry.probe.set_pace(pace)
+        if pace < 1:
+            self.paces[entry.name] = pace
+        else:
+            self.paces.pop(entry.name, None)
 
     def _restore_one(self) -> None:
         room = self.cpu_budget * _HEADROOM - self.total_ratio

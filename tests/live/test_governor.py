@@ -45,7 +45,7 @@ def shed_until_it_helps_no_more(governor: Governor) -> None:
 
 def test_sheds_under_a_tiny_budget_and_restores_under_a_large_one() -> None:
     host = Host()
-    probes = ProbeSet(host, ["auto"])
+    probes = ProbeSet(host, ["auto", "-profile.cpu", "-profile.blocked"])
     probes.start()
     governor = OfProbes(host, probes, cpu_budget=1e-6, memory_budget=1 << 40, period_seconds=PERIOD)
     try:
@@ -82,7 +82,7 @@ def test_sheds_under_a_tiny_budget_and_restores_under_a_large_one() -> None:
 def test_the_dearest_and_least_important_goes_first() -> None:
     """Cost and priority decide: with equal load the order follows cost x (100 - priority)."""
     host = Host()
-    probes = ProbeSet(host, ["auto"])
+    probes = ProbeSet(host, ["auto", "-profile.cpu", "-profile.blocked"])
     probes.start()
     governor = OfProbes(host, probes, cpu_budget=1e-6, memory_budget=1 << 40, period_seconds=PERIOD)
     try:
@@ -109,3 +109,35 @@ def test_a_probe_named_by_the_user_is_never_shed() -> None:
         assert [entry.name for entry, _ in probes.running()] == ["cpu.sched"]
     finally:
         probes.stop()
+
+
+def test_a_profiler_samples_less_before_it_is_stopped_and_weighs_more() -> None:
+    """At a tiny budget of profilers the rate falls step by step; what a sample stands for rises."""
+    host = Host()
+    probes = ProbeSet(host, ["profile.cpu"], {"profile.cpu": {"samples_per_second": 99}})
+    probes.start()
+    need_running(probes, "profile.cpu")
+    governor = OfProbes(host, probes, 1.0, 1 << 40, period_seconds=PERIOD, profiling_budget=1e-9)
+    try:
+        weights = []
+        for _ in range(3):
+            list(probes.drain())
+            measured_step(governor)
+            rows = [batch.rows for _, batch in probes.drain()]
+            weights.append(int(rows[-1]["value"][-1]))
+        assert [decision.action for decision in governor.decisions] == ["slower"] * 3
+        assert governor.paces == {"profile.cpu": 1 / 8}
+        period = 1e9 / 99
+        assert [round(weight / period) for weight in weights] == [1, 2, 4]
+        governor.profiling_budget = 1.0
+        measured_step(governor)
+        assert governor.paces == {"profile.cpu": 1 / 4}
+        assert governor.decisions[0].action == "faster"
+    finally:
+        probes.stop()
+
+
+def need_running(probes: ProbeSet, name: str) -> None:
+    entry = probes.entries[name]
+    if entry.status != "running":
+        pytest.skip(entry.reason)

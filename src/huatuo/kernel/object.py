@@ -154,6 +154,17 @@ class BpfObject:
             raise BpfError(f"{program.name}: cannot attach: {os.strerror(c.get_errno())}")
         program.links.append(link)
 
+    def detach(self, role: str) -> None:
+        """From everything the role's program is attached to."""
+        for program in self.programs:
+            if program.role == role:
+                self._detach(program)
+
+    def _detach(self, program: Program) -> None:
+        for link in program.links:
+            lib().bpf_link__destroy(link)
+        program.links.clear()
+
     def _attachable(self) -> list[Program]:
         return [
             p
@@ -335,9 +346,7 @@ class BpfObject:
     def close(self) -> None:
         """Detach and free; safe to call twice."""
         for program in self.programs:
-            for link in program.links:
-                lib().bpf_link__destroy(link)
-            program.links.clear()
+            self._detach(program)
         for ring in self.rings.values():
             ring.close()
         self.rings.clear()

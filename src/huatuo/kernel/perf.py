@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes as c
-import fcntl
 import os
 import platform
 import struct
 
 from huatuo.errors import KernelLacks
 
-__all__ = ["open_clock", "set_period"]
+__all__ = ["open_clock"]
 
 _SYSCALL = {"x86_64": 298, "aarch64": 241}
 _TYPE_SOFTWARE, _CPU_CLOCK = 1, 0
@@ -18,7 +17,6 @@ _ATTRIBUTES = struct.Struct("<IIQQQQ")  # the first members of struct perf_event
 _SIZE = 64  # PERF_ATTR_SIZE_VER0
 _EXCLUDE_IDLE = 1 << 7
 _CLOEXEC = 8
-_SET_PERIOD = 0x40082404  # PERF_EVENT_IOC_PERIOD
 
 
 def open_clock(cpu: int, period_ns: int) -> int:
@@ -40,8 +38,3 @@ def open_clock(cpu: int, period_ns: int) -> int:
             "run as root or with CAP_PERFMON"
         )
     raise OSError(code, f"perf event on CPU {cpu}: {os.strerror(code)}")
-
-
-def set_period(event: int, period_ns: int) -> None:
-    """Change how often it fires, while it is open."""
-    fcntl.ioctl(event, _SET_PERIOD, struct.pack("<Q", period_ns))

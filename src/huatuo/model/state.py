@@ -33,7 +33,7 @@ class Decision(msgspec.Struct, frozen=True):
     """One act of the governor."""
 
     time: str  # RFC 3339
-    action: str  # shed · restore
+    action: str  # shed · restore · slower · faster
     probe: str
     reason: str
 

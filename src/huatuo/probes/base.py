@@ -125,6 +125,10 @@ class Probe:
         """Program → run time and runs so far (run time counts in statistics windows only)."""
         return {}
 
+    def own_seconds(self) -> float:
+        """CPU time so far of threads of its own; it is the agent's, and no program's of `cost`."""
+        return 0.0
+
     def account(self) -> Account:
         return Account(suppressed={}, lost={})
 

@@ -38,6 +38,14 @@ class Profiler(BpfProbe):
     def kinds(cls) -> dict[int, str]:
         return cls.btf().kinds()
 
+    def set_pace(self, pace: float) -> None:
+        """Sample at this share (0 < pace <= 1) of the configured rate from now on; samples weigh
+        accordingly more. Profilers that follow events have no pace."""
+
+    @property
+    def has_pace(self) -> bool:
+        return type(self).set_pace is not Profiler.set_pace
+
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
         if self.unwinder is None:
             raise KernelLacks(f"{self.name}: has no unwinder")

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from huatuo.errors import HuatuoError
-from huatuo.kernel.object import BpfObject
+from huatuo.kernel.object import BpfObject, Statistics
 from huatuo.probes.profiler import Profiler
 
 __all__ = ["Blocked"]
@@ -30,6 +30,8 @@ class Blocked(Profiler):
 
     def start(self) -> None:
         super().start()
+        self._pace = 1.0
+        self._seconds = 0.0
         self._ending = threading.Event()
         self._thread = threading.Thread(
             target=self._look_forever, args=(self._running(),), name="blocked", daemon=True
@@ -44,18 +46,28 @@ class Blocked(Profiler):
 
     def _look_forever(self, opened: BpfObject) -> None:
         """A thread of its own: reading another process's stack may have to wait for it."""
-        pause = 1 / max(self.settings["passes_per_second"], 1)
         last = time.monotonic_ns()
-        while not self._ending.wait(pause):
+        while not self._ending.wait(1 / max(self.settings["passes_per_second"], 1) / self._pace):
             now = time.monotonic_ns()
             self.look(opened, now, now - last)
             last = now
+            self._seconds = time.thread_time()
+
+    def cost(self) -> dict[str, Statistics]:
+        """The program runs in our own thread, whose time says it better: it may have to wait."""
+        return {}
+
+    def own_seconds(self) -> float:
+        return self._seconds
+
+    def set_pace(self, pace: float) -> None:
+        self._pace = pace
 
     def look(self, opened: BpfObject, now_ns: int, interval_ns: int) -> None:
         """One pass over all threads; each that is blocked has been so for the interval."""
-        passes = opened.maps["passes"]
-        opened.maps["passes"].update(bytes(4), np.array([now_ns, interval_ns], np.uint64).tobytes())
+        found = np.array([now_ns, interval_ns], np.uint64)
+        opened.maps["passes"].update(bytes(4), found.tobytes())
         try:
             opened.run_iterator("blocked_threads")
         except (HuatuoError, OSError) as error:
-            log.debug("%s: a pass failed: %s", passes.name, error)
+            log.debug("%s: a pass failed: %s", self.name, error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 
 from huatuo.errors import KernelLacks
-from huatuo.kernel.object import BpfObject
 from huatuo.kernel.perf import open_clock
 from huatuo.probes.profiler import Profiler
 
@@ -25,16 +24,22 @@ class Cpu(Profiler):
     def start(self) -> None:
         super().start()
         try:
-            self._start_clocks(self._running())
+            self._start_clocks(1.0)
         except BaseException:
             self.stop()
             raise
 
-    def _start_clocks(self, opened: BpfObject) -> None:
-        period_ns = 1_000_000_000 // max(self.settings["samples_per_second"], 1)
+    def _start_clocks(self, pace: float) -> None:
+        opened = self._running()
+        period_ns = round(1e9 / (max(self.settings["samples_per_second"], 1) * pace))
         for cpu in self.host.online_cpus():
             try:
                 opened.attach_perf_event("cpu_clock", open_clock(cpu, period_ns))
             except OSError as error:
                 if error.errno != errno.ENODEV:  # went offline just now
                     raise KernelLacks(f"{self.name}: {error}") from error
+
+    def set_pace(self, pace: float) -> None:
+        """New clocks: the period that a sample reports is the one its clock was opened with."""
+        self._running().detach("cpu_clock")
+        self._start_clocks(pace)
