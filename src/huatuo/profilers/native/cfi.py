@@ -21,7 +21,7 @@ _DEEPEST = 64  # of remembered states
 _NEVER = 1 << 80  # an address that no program reaches
 _REGISTER, _AT_CFA = Cfa.REGISTER, Saved.AT_CFA  # a look-up in an enum costs as much as a row
 State = tuple[CfaRule, SavedRule, SavedRule]  # cfa, return address, frame pointer
-_UNSET: State = (Cfa.NONE, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0)
+_UNSET: State = (Cfa.NONE, 0, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0)
 _LOST: SavedRule = (Saved.UNKNOWN, 0)
 _NOWHERE: SavedRule = (Saved.SAME, 0)  # of a return address: nothing that can be followed
 
@@ -156,23 +156,20 @@ class _Program:
 
     def define_cfa(self) -> None:
         register = self._uleb()
-        self.cfa = _REGISTER, register, self._uleb(), 0
+        self.cfa = _at(register, self._uleb())
 
     def define_cfa_signed(self) -> None:
         register = self._uleb()
-        self.cfa = _REGISTER, register, self._sleb() * self.cie.data_align, 0
+        self.cfa = _at(register, self._sleb() * self.cie.data_align)
 
     def define_cfa_register(self) -> None:
-        kind, _, offset, _ = self.cfa
-        if kind is not _REGISTER:
-            raise ValueError("the register of a CFA that has none")
-        self.cfa = _REGISTER, self._uleb(), offset, 0
+        self.cfa = _at(self._uleb(), self.cfa[4])
 
     def define_cfa_offset_signed(self) -> None:
         self.cfa = _moved(self.cfa, self._sleb() * self.cie.data_align)
 
     def define_cfa_expression(self) -> None:
-        self.cfa = cfa_of(self._block())
+        self.cfa = (*cfa_of(self._block()), self.cfa[4])
 
     def remember(self) -> None:
         if len(self.remembered) >= _DEEPEST:
@@ -232,10 +229,16 @@ class _Program:
         self._uleb()
 
 
+def _at(register: int, offset: int) -> CfaRule:
+    return _REGISTER, register, offset, 0, offset
+
+
 def _moved(cfa: CfaRule, offset: int) -> CfaRule:
-    if cfa[0] is not _REGISTER:
-        raise ValueError("the offset of a CFA that is no register")
-    return _REGISTER, cfa[1], offset, 0
+    """An expression stays one, but programs (libgcrypt's) expect the offset to be kept."""
+    kind, register, _, _, _ = cfa
+    if kind is _REGISTER:
+        return kind, register, offset, 0, offset
+    return (*cfa[:4], offset)
 
 
 _OTHERS: dict[int, Callable[[_Program], None]] = {

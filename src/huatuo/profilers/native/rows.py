@@ -22,7 +22,8 @@ PAGE_SHIFT = 12
 _PAGE = 1 << PAGE_SHIFT
 _LONGEST_PROGRAMS = 1 << 19  # bytes of all programs of a page
 _PADDING = 16  # bytes between functions: no code
-_NEIGHBOURHOOD = 1 << 15  # of code, on both sides: how functions without tables begin
+_NEIGHBOURHOOD = 1 << 15  # of code without tables, on both sides: how do its functions begin?
+_RAREST = 1 << 14  # bytes for each function that sets up a frame pointer, at most
 _Row = tuple[int, Rule]  # address
 
 
@@ -145,12 +146,21 @@ class UnwindFile:
         if high - low < _PADDING or self._machine is None:
             return [(low, NOTHING)]
         code = self._code_around(low, high)
-        keeps = any(prologue in code for prologue in self._machine.prologues)
-        return [(low, FRAME_POINTER if keeps else NOTHING)]
+        found = sum(code.count(prologue) for prologue in self._machine.prologues)
+        return [(low, FRAME_POINTER if 0 < len(code) <= found * _RAREST else NOTHING)]
 
     def _code_around(self, low: int, high: int) -> bytes:
-        """What is in [low, high) and on both sides, until the next functions that have tables."""
-        first, last = low - _NEIGHBOURHOOD, high + _NEIGHBOURHOOD
+        """What is in [low, high), and beyond the page until the next functions that have tables."""
+        segment = self._elf.segment_at(low)
+        if segment is None:
+            return b""
+        bias, first, last = segment.address - segment.offset, low, high
+        if (low - bias) % _PAGE == 0:
+            first = max(low - _NEIGHBOURHOOD, segment.address)
+        if (high - bias) % _PAGE == 0:
+            last = min(high + _NEIGHBOURHOOD, segment.address + segment.size)
+        if first == low and last == high:
+            return self._elf.read(low - bias, high - low)
         for begin, offset in self._tables[0].between(low, last):
             if begin >= high:
                 last = begin
@@ -158,11 +168,7 @@ class UnwindFile:
             fde = _fde(self._tables[0], offset) if begin < low else None
             if fde is not None:
                 first = max(first, min(begin + fde.size, low))
-        segment = self._elf.segment_at(low)
-        if segment is None:
-            return b""
-        first, last = max(first, segment.address), min(last, segment.address + segment.size)
-        return self._elf.read(first - segment.address + segment.offset, last - first)
+        return self._elf.read(first - bias, last - first)
 
 
 def _fde(table: Table, offset: int) -> Fde | None:

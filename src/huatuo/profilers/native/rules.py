@@ -51,7 +51,8 @@ class Saved(IntEnum):
     AT_FP = 4  # stored at this frame's fp + offset: stacks realigned by the function
 
 
-CfaRule = tuple[Cfa, int, int, int]  # register, offset, add
+# register, offset, add; then the offset that counts again when a program names a register
+CfaRule = tuple[Cfa, int, int, int, int]
 SavedRule = tuple[Saved, int]  # offset
 
 
@@ -110,7 +111,7 @@ def plt(threshold: int) -> Rule:
 @lru_cache(maxsize=1 << 14)
 def rule_of(cfa: CfaRule, ra: SavedRule, fp: SavedRule, is_signal: bool, machine: Machine) -> Rule:
     """NOTHING where it cannot be followed: numbers too large, a return address nowhere."""
-    kind, register, offset, add = cfa
+    kind, register, offset, add, _ = cfa
     if ra[0] is Saved.UNKNOWN:
         return OUTERMOST
     if ra[0] is Saved.SAME or kind is Cfa.NONE or register >= machine.registers:
