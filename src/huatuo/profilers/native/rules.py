@@ -7,6 +7,7 @@ the caller's frame pointer.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -77,18 +78,19 @@ class Rule(NamedTuple):
 class Machine:
     """What is special about an instruction set; registers have DWARF's numbers.
 
-    `prologues`: what functions begin with that keep a frame pointer.
+    `prologue`: what functions begin with that keep a frame pointer.
     """
 
     registers: int  # general ones: 0 … registers - 1
     fp: int
     sp: int
     ra: int
-    prologues: tuple[bytes, ...]
+    prologue: re.Pattern[bytes]
 
 
-# push %rbp; mov %rsp,%rbp in both encodings
-_X86_64 = Machine(16, fp=6, sp=7, ra=16, prologues=(b"\x55\x48\x89\xe5", b"\x55\x48\x8b\xec"))
+# push %rbp; mov %rsp,%rbp in both encodings; GCC's crtstuff has cmpq $0,…(%rip) in between
+_PROLOGUE = re.compile(rb"\x55(?:\x48\x83\x3d....\x00)?\x48(?:\x89\xe5|\x8b\xec)", re.DOTALL)
+_X86_64 = Machine(16, fp=6, sp=7, ra=16, prologue=_PROLOGUE)
 MACHINES = {EM_X86_64: _X86_64}
 
 NOTHING = Rule(Cfa.NONE, fp=Saved.UNKNOWN)
