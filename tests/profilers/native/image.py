@@ -10,6 +10,7 @@ from typing import NamedTuple
 READ, WRITE, EXECUTE = 4, 2, 1
 PT_GNU_EH_FRAME = 0x6474E550
 PAGE = 4096
+HEADER, FRAMES = 0x80000, 0x100000  # where `program` has its tables
 # cfa = rsp + 8, return address at cfa - 8: where every function of x86-64 begins
 AT_ENTRY = b"\x0c\x07\x08\x90\x01"
 _FORMS = {0x00: "Q", 0x02: "H", 0x03: "I", 0x04: "Q", 0x0A: "h", 0x0B: "i", 0x0C: "q"}
@@ -62,7 +63,7 @@ def eh_frame(
     address: int, functions: Sequence[Function], encoding: int = 0x1B, kind: bytes | None = None
 ) -> tuple[bytes, list[tuple[int, int]]]:
     """(.eh_frame at an address, its table: (begin, address of the entry))."""
-    content = kind or cie(encoding)
+    content = bytearray(kind or cie(encoding))
     has_augmentation = b"z" in content[9:12]
     table = []
     for begin, size, program in functions:
@@ -72,7 +73,7 @@ def eh_frame(
         body += pointer(size, encoding & 0x0F) + (b"\0" if has_augmentation else b"") + program
         content += entry(body)
         table.append((begin, address + at))
-    return content + bytes(4), sorted(table)
+    return bytes(content) + bytes(4), sorted(table)
 
 
 def eh_frame_hdr(
@@ -82,7 +83,7 @@ def eh_frame_hdr(
     head += pointer(frames, 0x1B, address + 4)
     if encoding == 0xFF:
         return head
-    body = struct.pack("<I", len(table))
+    body = bytearray(struct.pack("<I", len(table)))
     for pair in table:
         for value in pair:
             body += pointer(value, encoding, address + len(head) + len(body), address)
@@ -131,15 +132,13 @@ def elf(
 
 
 def program(
-    functions: Sequence[Function], code: bytes = b"\x90" * 2 * PAGE, **options: int
+    functions: Sequence[Function], code: bytes = b"\x90" * 2 * PAGE, start: int = 0
 ) -> bytes:
     """Code at 0x1000 with tables for these functions."""
-    frames, table = eh_frame(0x8000, functions)
-    return elf(
-        [
-            Part(".text", 0x1000, code, READ | EXECUTE),
-            Part(".eh_frame_hdr", 0x7000, eh_frame_hdr(0x7000, 0x8000, table)),
-            Part(".eh_frame", 0x8000, frames),
-        ],
-        **options,  # type: ignore[arg-type]
-    )
+    frames, table = eh_frame(FRAMES, functions)
+    parts = [
+        Part(".text", 0x1000, code, READ | EXECUTE),
+        Part(".eh_frame_hdr", HEADER, eh_frame_hdr(HEADER, FRAMES, table)),
+        Part(".eh_frame", FRAMES, frames),
+    ]
+    return elf(parts, start=start)

@@ -8,18 +8,22 @@ from __future__ import annotations
 import bisect
 import ctypes
 import os
+import signal
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from huatuo.kernel.elf import Elf
 from huatuo.profilers.native.rows import PAGE_SHIFT, UnwindFile
 from huatuo.profilers.native.rules import FRAME_POINTER, Cfa, Rule, Saved
 
-_ATTACH, _DETACH, _GETREGS = 16, 17, 12
-_REGISTERS = struct.Struct("<27Q")  # struct user_regs_struct
+_TRACE_ME, _SINGLE_STEP, _GETREGS, _ATTACH, _DETACH = 0, 9, 12, 16, 17
+_USER_REGISTERS = struct.Struct("<27Q")  # struct user_regs_struct
+# DWARF's numbers in its order; what has none gets one above
+_ORDER = (15, 14, 13, 12, 6, 3, 11, 10, 9, 8, 0, 2, 1, 4, 5, 100, 16, 101, 102, 7)
+Registers = dict[int, int]  # by DWARF's number
 _DEEPEST = 256
 
 
@@ -29,65 +33,76 @@ class Frame(NamedTuple):
     rule: Rule
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[dict[int, int]]:
-    """The registers of a process by DWARF number; it goes on afterwards."""
+def _ptrace(request: int, pid: int, data: Any = None) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-    if libc.ptrace(_ATTACH, pid, None, None):
+    if libc.ptrace(request, pid, None, data):
         raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def _registers(pid: int) -> Registers:
+    buffer = ctypes.create_string_buffer(_USER_REGISTERS.size)
+    _ptrace(_GETREGS, pid, buffer)
+    return dict(zip(_ORDER, _USER_REGISTERS.unpack(buffer.raw), strict=False))
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[Registers]:
+    """The registers of a process that is ours; it goes on afterwards."""
+    _ptrace(_ATTACH, pid)
     try:
-        os.waitpid(pid, 0x40000000)  # __WALL
-        buffer = ctypes.create_string_buffer(_REGISTERS.size)
-        libc.ptrace(_GETREGS, pid, None, buffer)
-        (
-            r15,
-            r14,
-            r13,
-            r12,
-            rbp,
-            rbx,
-            r11,
-            r10,
-            r9,
-            r8,
-            rax,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            _,
-            rip,
-            _,
-            _,
-            rsp,
-        ) = _REGISTERS.unpack(buffer.raw)[:20]
-        order = [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip]
-        yield dict(enumerate(order))
+        os.waitpid(pid, 0)
+        yield _registers(pid)
     finally:
-        libc.ptrace(_DETACH, pid, None, None)
+        _ptrace(_DETACH, pid)
+
+
+def stepped(command: list[str], output: int, every: int) -> Iterator[tuple[int, Registers]]:
+    """(pid, registers) at the first instruction of a program, and at each n-th until it ends."""
+    pid = os.fork()
+    if not pid:
+        os.dup2(output, 1)
+        _ptrace(_TRACE_ME, 0)
+        os.execv(command[0], command)
+    count = 0
+    try:
+        while os.WIFSTOPPED(os.waitpid(pid, 0)[1]):
+            if count % every == 0:
+                yield pid, _registers(pid)
+            count += 1
+            _ptrace(_SINGLE_STEP, pid)
+        pid = 0
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 class Unwinder:
-    """Of one process; the mappings are those of the moment it is made."""
+    """Of one process."""
 
     def __init__(self, pid: int) -> None:
+        self._pid = pid
         self._memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+        self._files: dict[str, tuple[Elf, UnwindFile]] = {}
+        self.pages: dict[tuple[str, int], list[tuple[int, Rule]]] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Which mappings there are now."""
         self._maps = []
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        for line in Path(f"/proc/{self._pid}/maps").read_text().splitlines():
             span, mode, offset, _, _, *path = line.split(maxsplit=5)
             begin, end = (int(part, 16) for part in span.split("-"))
             if "x" in mode:
                 self._maps.append((begin, end, int(offset, 16), path[0] if path else ""))
-        self._files: dict[str, tuple[Elf, UnwindFile]] = {}
-        self.pages: dict[tuple[str, int], list[tuple[int, Rule]]] = {}
 
     def close(self) -> None:
         os.close(self._memory)
         for elf, _ in self._files.values():
             elf.close()
 
-    def stack(self, registers: dict[int, int]) -> tuple[list[Frame], str]:
+    def stack(self, registers: Registers) -> tuple[list[Frame], str]:
         """(frames, innermost first; "complete", or why there are no more)."""
         frames: list[Frame] = []
         is_exact = True
@@ -136,7 +151,7 @@ class Unwinder:
             self._files[path] = elf, UnwindFile(elf)
         return self._files[path]
 
-    def _caller(self, rule: Rule, registers: dict[int, int]) -> dict[int, int]:
+    def _caller(self, rule: Rule, registers: Registers) -> Registers:
         base = registers[rule.cfa_register]
         if rule.cfa is Cfa.REGISTER:
             cfa = base + rule.cfa_offset

@@ -20,6 +20,7 @@ from huatuo.profilers.native.rules import (
 )
 from tests.profilers.native.image import (
     EXECUTE,
+    FRAMES,
     PAGE,
     READ,
     WRITE,
@@ -265,7 +266,7 @@ BROKEN = {
     "number without an end": b"\x0e" + b"\xff" * 30,
     "nothing to recall": b"\x41\x0b",
     "too deep": b"\x0a" * 65,
-    "goes back": b"\x41\x01" + pointer(-0x7100, 0x0B),
+    "goes back": b"\x41\x01" + pointer(0xF00 - FRAMES, 0x0B),
     "expression beyond the end": b"\x0f\x7f\x77\x08",
     "offset too large": b"\x0e" + b"\xff" * 8 + b"\x00",
     "return address too far": b"\x90\x80\x80\x04",
@@ -289,7 +290,7 @@ def test_rare_instructions() -> None:
     """Those that llvm-dwarfdump does not know; the others are in programs/odd.S."""
     begin = 0x1100
     move = b"\x41"
-    where = 0x8000 + len(cie()) + 16 + 1 + 1 + 3 + 1  # of the address in set_loc, in memory
+    where = FRAMES + len(cie()) + 16 + 1 + 1 + 3 + 1  # of the address in set_loc, in memory
     code = move + b"\x2f\x06\x02" + b"\x01" + pointer(0x1120, 0x1B, where)
     code += b"\x2d\x2c\x0e\x20"
     rows = rows_of(program([Function(begin, 0x40, code)]), 0x1000)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from huatuo.profilers.native.encoding import pointer, sleb, uleb
 from huatuo.profilers.native.expressions import cfa_of, place_of
 from huatuo.profilers.native.rules import Cfa, CfaRule, Machine, Rule, Saved, SavedRule, rule_of
 
-__all__ = ["Cie", "State", "rows_of", "state_after"]
+__all__ = ["Cie", "Fde", "rows_of", "state_after"]
 
 _DEEPEST = 64  # of remembered states
 _NEVER = 1 << 80  # an address that no program reaches
@@ -39,22 +40,31 @@ class Cie:
     initial: State = _UNSET
 
 
-def state_after(cie: Cie, data: bytes, at: int, end: int) -> State:
-    """What a CIE's own program leaves; Any of WRONG if malformed."""
-    program = _Program(cie, data, at, end, 0)
+class Fde(NamedTuple):
+    """A function; its program is data[at:last]."""
+
+    begin: int
+    size: int
+    cie: Cie
+    data: bytes
+    at: int
+    last: int
+    here: int  # + a position in data: the address of that byte
+
+
+def state_after(cie: Cie, data: bytes, at: int, last: int) -> State:
+    """What the program data[at:last] of a CIE leaves. Any of WRONG if it is malformed."""
+    program = _Program(Fde(0, 0, cie, data, at, last, 0), 0)
     program.run(_NEVER, _NEVER)
     return program.cfa, program.ra, program.fp
 
 
-def rows_of(
-    cie: Cie, data: bytes, at: int, end: int, begin: int, low: int, high: int, here: int = 0
-) -> list[tuple[int, Rule]]:
-    """(address, rule from there on) within [low, high) for the function that begins at `begin`.
+def rows_of(fde: Fde, begin: int, low: int, high: int) -> list[tuple[int, Rule]]:
+    """(address, rule from there on) within [low, high) for a function that begins at `begin`.
 
-    Its program is data[at:end]; `here` + position in data is where a byte of it is loaded.
-    Any of WRONG if it is malformed.
+    Any of WRONG if its program is malformed.
     """
-    return _Program(cie, data, at, end, begin, here).run(low, high)
+    return _Program(fde, begin).run(low, high)
 
 
 class _Program:
@@ -64,10 +74,10 @@ class _Program:
         "at", "cfa", "cie", "data", "end", "fp", "here", "location", "ra", "remembered",
     )  # fmt: skip
 
-    def __init__(self, cie: Cie, data: bytes, at: int, end: int, begin: int, here: int = 0) -> None:
-        self.cie, self.data, self.at, self.end = cie, data, at, end
-        self.location, self.here = begin, here
-        self.cfa, self.ra, self.fp = cie.initial
+    def __init__(self, fde: Fde, begin: int) -> None:
+        _, _, self.cie, self.data, self.at, self.end, self.here = fde
+        self.location = begin
+        self.cfa, self.ra, self.fp = self.cie.initial
         self.remembered: list[State] = []
 
     def run(self, low: int, high: int) -> list[tuple[int, Rule]]:

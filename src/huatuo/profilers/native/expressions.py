@@ -20,7 +20,7 @@ _PLT_BEGIN, _PLT_END = b"\x77\x08\x80\x00\x3f\x1a", b"\x2a\x33\x24\x22"
 def cfa_of(code: bytes) -> tuple[Cfa, int, int, int]:
     """(kind, register, offset, add), Cfa.NONE for unknown forms.
 
-    IndexError or ValueError for what is no expression.
+    Any of WRONG for what is no expression.
     """
     if len(code) == 11 and code.startswith(_PLT_BEGIN) and code.endswith(_PLT_END):
         return Cfa.PLT, 7, code[6] - _LIT0, 0

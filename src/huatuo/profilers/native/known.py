@@ -14,6 +14,7 @@ __all__ = ["Piece", "known_code"]
 
 _ENTRY = 64  # bytes from the entry point on
 _STUB = 16  # bytes, as is the header before them, which calls the dynamic linker
+_MOST = 64  # pieces
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _PUSH = 0x68  # $number
 
@@ -21,7 +22,7 @@ Piece = tuple[int, int, list[tuple[int, Rule]]]  # begin, end, (address, rule fr
 
 
 def known_code(elf: Elf) -> list[Piece]:
-    """By address (x86-64)."""
+    """By address; x86-64 only, as the rest of this module."""
     found: list[Piece] = []
     if elf.entry:
         found.append((elf.entry, elf.entry + _ENTRY, [(elf.entry, OUTERMOST)]))
@@ -33,7 +34,7 @@ def known_code(elf: Elf) -> list[Piece]:
             if threshold:
                 rows = [(begin, pushed(8)), (begin + 6, pushed(16)), (begin + 16, plt(threshold))]
             found.append((begin, begin + section.size, rows))
-    return sorted(found)
+    return sorted(found[:_MOST])
 
 
 def _threshold(elf: Elf, offset: int) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 
 from huatuo.kernel.elf import Elf
-from huatuo.profilers.native.cfi import rows_of
-from huatuo.profilers.native.frames import WRONG, Fde
+from huatuo.profilers.native.cfi import Fde, rows_of
+from huatuo.profilers.native.encoding import WRONG
 from huatuo.profilers.native.golang import is_go
 from huatuo.profilers.native.known import Piece, known_code
 from huatuo.profilers.native.rules import FRAME_POINTER, MACHINES, NOTHING, Rule
@@ -187,6 +187,6 @@ def _fde(table: Table, offset: int) -> Fde | None:
 
 def _function(fde: Fde, begin: int, low: int, high: int) -> list[_Row]:
     try:
-        return rows_of(fde.cie, fde.data, fde.at, fde.last, begin, low, high, fde.here)
+        return rows_of(fde, begin, low, high)
     except WRONG:
         return [(low, NOTHING)]
