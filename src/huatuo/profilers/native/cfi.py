@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from huatuo.profilers.native.encoding import pointer, sleb, uleb
 from huatuo.profilers.native.expressions import cfa_of, place_of
 from huatuo.profilers.native.rules import Cfa, CfaRule, Machine, Rule, Saved, SavedRule, rule_of
 
-__all__ = ["Cie", "State", "rows_of", "state_after"]
+__all__ = ["Cie", "Fde", "rows_of", "state_after"]
 
 _DEEPEST = 64  # of remembered states
 _NEVER = 1 << 80  # an address that no program reaches
 _REGISTER, _AT_CFA = Cfa.REGISTER, Saved.AT_CFA  # a look-up in an enum costs as much as a row
 State = tuple[CfaRule, SavedRule, SavedRule]  # cfa, return address, frame pointer
-_UNSET: State = (Cfa.NONE, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0)
+_UNSET: State = (Cfa.NONE, 0, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0)
 _LOST: SavedRule = (Saved.UNKNOWN, 0)
 _NOWHERE: SavedRule = (Saved.SAME, 0)  # of a return address: nothing that can be followed
 
@@ -39,22 +40,31 @@ class Cie:
     initial: State = _UNSET
 
 
-def state_after(cie: Cie, data: bytes, at: int, end: int) -> State:
-    """What a CIE's own program leaves; Any of WRONG if malformed."""
-    program = _Program(cie, data, at, end, 0)
+class Fde(NamedTuple):
+    """A function; its program is data[at:last]."""
+
+    begin: int
+    size: int
+    cie: Cie
+    data: bytes
+    at: int
+    last: int
+    here: int  # + a position in data: the address of that byte
+
+
+def state_after(cie: Cie, data: bytes, at: int, last: int) -> State:
+    """What the program data[at:last] of a CIE leaves. Any of WRONG if it is malformed."""
+    program = _Program(Fde(0, 0, cie, data, at, last, 0), 0)
     program.run(_NEVER, _NEVER)
     return program.cfa, program.ra, program.fp
 
 
-def rows_of(
-    cie: Cie, data: bytes, at: int, end: int, begin: int, low: int, high: int, here: int = 0
-) -> list[tuple[int, Rule]]:
-    """(address, rule from there on) within [low, high) for the function that begins at `begin`.
+def rows_of(fde: Fde, begin: int, low: int, high: int) -> list[tuple[int, Rule]]:
+    """(address, rule from there on) within [low, high) for a function that begins at `begin`.
 
-    Its program is data[at:end]; `here` + position in data is where a byte of it is loaded.
-    Any of WRONG if it is malformed.
+    Any of WRONG if its program is malformed.
     """
-    return _Program(cie, data, at, end, begin, here).run(low, high)
+    return _Program(fde, begin).run(low, high)
 
 
 class _Program:
@@ -64,10 +74,10 @@ class _Program:
         "at", "cfa", "cie", "data", "end", "fp", "here", "location", "ra", "remembered",
     )  # fmt: skip
 
-    def __init__(self, cie: Cie, data: bytes, at: int, end: int, begin: int, here: int = 0) -> None:
-        self.cie, self.data, self.at, self.end = cie, data, at, end
-        self.location, self.here = begin, here
-        self.cfa, self.ra, self.fp = cie.initial
+    def __init__(self, fde: Fde, begin: int) -> None:
+        _, _, self.cie, self.data, self.at, self.end, self.here = fde
+        self.location = begin
+        self.cfa, self.ra, self.fp = self.cie.initial
         self.remembered: list[State] = []
 
     def run(self, low: int, high: int) -> list[tuple[int, Rule]]:
@@ -156,23 +166,20 @@ class _Program:
 
     def define_cfa(self) -> None:
         register = self._uleb()
-        self.cfa = _REGISTER, register, self._uleb(), 0
+        self.cfa = _at(register, self._uleb())
 
     def define_cfa_signed(self) -> None:
         register = self._uleb()
-        self.cfa = _REGISTER, register, self._sleb() * self.cie.data_align, 0
+        self.cfa = _at(register, self._sleb() * self.cie.data_align)
 
     def define_cfa_register(self) -> None:
-        kind, _, offset, _ = self.cfa
-        if kind is not _REGISTER:
-            raise ValueError("the register of a CFA that has none")
-        self.cfa = _REGISTER, self._uleb(), offset, 0
+        self.cfa = _at(self._uleb(), self.cfa[4])
 
     def define_cfa_offset_signed(self) -> None:
         self.cfa = _moved(self.cfa, self._sleb() * self.cie.data_align)
 
     def define_cfa_expression(self) -> None:
-        self.cfa = cfa_of(self._block())
+        self.cfa = (*cfa_of(self._block()), self.cfa[4])
 
     def remember(self) -> None:
         if len(self.remembered) >= _DEEPEST:
@@ -232,10 +239,16 @@ class _Program:
         self._uleb()
 
 
+def _at(register: int, offset: int) -> CfaRule:
+    return _REGISTER, register, offset, 0, offset
+
+
 def _moved(cfa: CfaRule, offset: int) -> CfaRule:
-    if cfa[0] is not _REGISTER:
-        raise ValueError("the offset of a CFA that is no register")
-    return _REGISTER, cfa[1], offset, 0
+    """An expression stays one, but programs (libgcrypt's) expect the offset to be kept."""
+    kind, register, _, _, _ = cfa
+    if kind is _REGISTER:
+        return kind, register, offset, 0, offset
+    return (*cfa[:4], offset)
 
 
 _OTHERS: dict[int, Callable[[_Program], None]] = {

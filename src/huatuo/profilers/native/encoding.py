@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import struct
 
-__all__ = [
-    "ABSOLUTE",
-    "DATA_RELATIVE",
-    "OMITTED",
-    "PC_RELATIVE",
-    "WIDTHS",
-    "pointer",
-    "sleb",
-    "uleb",
-]
+from huatuo.errors import Malformed
 
+__all__ = ["ABSOLUTE", "DATA_RELATIVE", "OMITTED", "WIDTHS", "WRONG", "pointer", "sleb", "uleb"]
+
+WRONG = (Malformed, ValueError, LookupError, struct.error)  # what reading damaged bytes raises
 OMITTED = 0xFF
-ABSOLUTE, PC_RELATIVE, DATA_RELATIVE = 0x00, 0x10, 0x30
-_FORM, _RELATIVE = 0x0F, 0x70
+ABSOLUTE, _PC_RELATIVE, DATA_RELATIVE = 0x00, 0x10, 0x30
+_FORM = 0x0F
 _MASK = (1 << 64) - 1
 _LONGEST = 70  # bits: ten bytes
 # form → (bytes, struct's letter)
@@ -32,7 +26,7 @@ _FIXED = {form: (width, struct.Struct("<" + letter)) for form, (width, letter) i
 
 
 def uleb(data: bytes, at: int) -> tuple[int, int]:
-    """(number, where it ends); IndexError at the end of data, ValueError if it is too long."""
+    """(number, where it ends). Any of WRONG at the end of data, or if it is too long."""
     number = shift = 0
     while True:
         byte = data[at]
@@ -57,7 +51,7 @@ def sleb(data: bytes, at: int) -> tuple[int, int]:
 def pointer(data: bytes, at: int, encoding: int, here: int, base: int = 0) -> tuple[int, int]:
     """(address modulo 2**64, where it ends) of a pointer whose own address is `here`.
 
-    ValueError for encodings that need more than that; struct.error at the end of data.
+    Any of WRONG at the end of data, and for encodings that need more than that.
     """
     form, relative = encoding & _FORM, encoding & ~_FORM
     if form in _FIXED:
@@ -70,7 +64,7 @@ def pointer(data: bytes, at: int, encoding: int, here: int, base: int = 0) -> tu
         number, at = sleb(data, at)
     else:
         raise ValueError(f"pointer encoding {encoding:#x}")
-    if relative == PC_RELATIVE:
+    if relative == _PC_RELATIVE:
         number += here
     elif relative == DATA_RELATIVE:
         number += base

@@ -7,7 +7,7 @@ What compilers, linkers and assembler programmers really write are a few forms, 
 from __future__ import annotations
 
 from huatuo.profilers.native.encoding import sleb, uleb
-from huatuo.profilers.native.rules import Cfa, CfaRule, Machine, Saved, SavedRule
+from huatuo.profilers.native.rules import Cfa, Machine, Saved, SavedRule
 
 __all__ = ["cfa_of", "place_of"]
 
@@ -17,8 +17,11 @@ _LIT0, _LIT31, _BREG0, _BREG31 = 0x30, 0x4F, 0x70, 0x8F
 _PLT_BEGIN, _PLT_END = b"\x77\x08\x80\x00\x3f\x1a", b"\x2a\x33\x24\x22"
 
 
-def cfa_of(code: bytes) -> CfaRule:
-    """Cfa.NONE for unknown forms; IndexError or ValueError for what is no expression."""
+def cfa_of(code: bytes) -> tuple[Cfa, int, int, int]:
+    """(kind, register, offset, add), Cfa.NONE for unknown forms.
+
+    Any of WRONG for what is no expression.
+    """
     if len(code) == 11 and code.startswith(_PLT_BEGIN) and code.endswith(_PLT_END):
         return Cfa.PLT, 7, code[6] - _LIT0, 0
     base = _base(code)

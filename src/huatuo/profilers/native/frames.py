@@ -8,35 +8,20 @@ Format: DWARF 5, 6.4.1; Linux Standard Base, "Exception Frames".
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from huatuo.errors import Malformed
-from huatuo.profilers.native.cfi import Cie, state_after
-from huatuo.profilers.native.encoding import ABSOLUTE, pointer, sleb, uleb
+from huatuo.profilers.native.cfi import Cie, Fde, state_after
+from huatuo.profilers.native.encoding import ABSOLUTE, WRONG, pointer, sleb, uleb
 from huatuo.profilers.native.rules import Machine
 
-__all__ = ["WRONG", "Fde", "Frames", "Window"]
+__all__ = ["Frames", "Window"]
 
-WRONG = (Malformed, ValueError, LookupError, struct.error)  # what parsing damaged bytes raises
 _BLOCK = 1 << 14  # read at once
 _LONGEST = 1 << 18  # bytes of an entry
 _MOST_KINDS = 1 << 10  # CIEs that are kept
-_ALIGNED, _INDIRECT = 0x50, 0x80
-
-
-class Fde(NamedTuple):
-    """A function; its program is data[at:last]."""
-
-    begin: int
-    size: int
-    cie: Cie
-    data: bytes
-    at: int
-    last: int
-    here: int  # + a position in data: the address of that byte
+_ALIGNED = 0x50
 
 
 class _Entry(NamedTuple):

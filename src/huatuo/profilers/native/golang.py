@@ -22,5 +22,6 @@ def is_go(elf: Elf) -> bool:
     for segment in elf.segments:
         if segment.is_writable and not segment.is_executable:
             data = elf.read(segment.offset, min(segment.size, _SEARCHED))
-            return data.find(_MAGIC) % _ALIGNED == 0
+            at = data.find(_MAGIC)
+            return at >= 0 and at % _ALIGNED == 0
     return False

@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import cached_property
 
 from huatuo.kernel.elf import Elf
-from huatuo.profilers.native.cfi import rows_of
-from huatuo.profilers.native.frames import WRONG, Fde
+from huatuo.profilers.native.cfi import Fde, rows_of
+from huatuo.profilers.native.encoding import WRONG
 from huatuo.profilers.native.golang import is_go
+from huatuo.profilers.native.known import Piece, known_code
 from huatuo.profilers.native.rules import FRAME_POINTER, MACHINES, NOTHING, Rule
-from huatuo.profilers.native.stubs import Stubs, stubs
 from huatuo.profilers.native.tables import Table, debug_frame, eh_frame
 
 __all__ = ["PAGE_SHIFT", "UnwindFile"]
@@ -21,8 +21,9 @@ __all__ = ["PAGE_SHIFT", "UnwindFile"]
 PAGE_SHIFT = 12
 _PAGE = 1 << PAGE_SHIFT
 _LONGEST_PROGRAMS = 1 << 19  # bytes of all programs of a page
-_PADDING = 16  # bytes between functions: no code
-_NEIGHBOURHOOD = 1 << 15  # of code, on both sides: how functions without tables begin
+_PADDING = 16  # bytes between functions: no code of its own
+_NEIGHBOURHOOD = 1 << 15  # of code without tables, on both sides: how do its functions begin?
+_RAREST = 1 << 14  # bytes for each function that sets up a frame pointer, at most
 _Row = tuple[int, Rule]  # address
 
 
@@ -124,7 +125,7 @@ class UnwindFile:
         if self._elsewhere is not None:
             return [(low, self._elsewhere)]
         rows: list[_Row] = []
-        for begin, end, known in self._stubs:
+        for begin, end, known in self._known:
             first, last = max(low, begin), min(high, end)
             if first < last:
                 rows += self._guess(low, first)
@@ -135,8 +136,15 @@ class UnwindFile:
         return rows + self._guess(low, high)
 
     @cached_property
-    def _stubs(self) -> list[Stubs]:
-        return stubs(self._elf)
+    def _known(self) -> list[Piece]:
+        return [piece for piece in known_code(self._elf) if not self._has_table(piece[0])]
+
+    def _has_table(self, address: int) -> bool:
+        for begin, offset in self._tables[0].between(address, address + 1):
+            fde = _fde(self._tables[0], offset)
+            if fde is not None and begin <= address < begin + fde.size:
+                return True
+        return False
 
     def _guess(self, low: int, high: int) -> list[_Row]:
         """Frame pointers, if the code around here that has no tables either sets them up."""
@@ -145,12 +153,21 @@ class UnwindFile:
         if high - low < _PADDING or self._machine is None:
             return [(low, NOTHING)]
         code = self._code_around(low, high)
-        keeps = any(prologue in code for prologue in self._machine.prologues)
-        return [(low, FRAME_POINTER if keeps else NOTHING)]
+        found = len(self._machine.prologue.findall(code))
+        return [(low, FRAME_POINTER if 0 < len(code) <= found * _RAREST else NOTHING)]
 
     def _code_around(self, low: int, high: int) -> bytes:
-        """What is in [low, high) and on both sides, until the next functions that have tables."""
-        first, last = low - _NEIGHBOURHOOD, high + _NEIGHBOURHOOD
+        """What is in [low, high), and beyond the page until the next functions that have tables."""
+        segment = self._elf.segment_at(low)
+        if segment is None:
+            return b""
+        bias, first, last = segment.address - segment.offset, low, high
+        if (low - bias) % _PAGE == 0:
+            first = max(low - _NEIGHBOURHOOD, segment.address)
+        if (high - bias) % _PAGE == 0:
+            last = min(high + _NEIGHBOURHOOD, segment.address + segment.size)
+        if first == low and last == high:
+            return self._elf.read(low - bias, high - low)
         for begin, offset in self._tables[0].between(low, last):
             if begin >= high:
                 last = begin
@@ -158,11 +175,7 @@ class UnwindFile:
             fde = _fde(self._tables[0], offset) if begin < low else None
             if fde is not None:
                 first = max(first, min(begin + fde.size, low))
-        segment = self._elf.segment_at(low)
-        if segment is None:
-            return b""
-        first, last = max(first, segment.address), min(last, segment.address + segment.size)
-        return self._elf.read(first - segment.address + segment.offset, last - first)
+        return self._elf.read(first - bias, last - first)
 
 
 def _fde(table: Table, offset: int) -> Fde | None:
@@ -174,6 +187,6 @@ def _fde(table: Table, offset: int) -> Fde | None:
 
 def _function(fde: Fde, begin: int, low: int, high: int) -> list[_Row]:
     try:
-        return rows_of(fde.cie, fde.data, fde.at, fde.last, begin, low, high, fde.here)
+        return rows_of(fde, begin, low, high)
     except WRONG:
         return [(low, NOTHING)]

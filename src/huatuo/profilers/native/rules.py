@@ -7,6 +7,7 @@ the caller's frame pointer.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -51,7 +52,8 @@ class Saved(IntEnum):
     AT_FP = 4  # stored at this frame's fp + offset: stacks realigned by the function
 
 
-CfaRule = tuple[Cfa, int, int, int]  # register, offset, add
+# register, offset, add; then the offset that counts again when a program names a register
+CfaRule = tuple[Cfa, int, int, int, int]
 SavedRule = tuple[Saved, int]  # offset
 
 
@@ -76,18 +78,19 @@ class Rule(NamedTuple):
 class Machine:
     """What is special about an instruction set; registers have DWARF's numbers.
 
-    `prologues`: what functions begin with that keep a frame pointer.
+    `prologue`: what functions begin with that keep a frame pointer.
     """
 
     registers: int  # general ones: 0 … registers - 1
     fp: int
     sp: int
     ra: int
-    prologues: tuple[bytes, ...]
+    prologue: re.Pattern[bytes]
 
 
-# push %rbp; mov %rsp,%rbp in both encodings
-_X86_64 = Machine(16, fp=6, sp=7, ra=16, prologues=(b"\x55\x48\x89\xe5", b"\x55\x48\x8b\xec"))
+# push %rbp; mov %rsp,%rbp in both encodings; GCC's crtstuff has cmpq $0,…(%rip) in between
+_PROLOGUE = re.compile(rb"\x55(?:\x48\x83\x3d....\x00)?\x48(?:\x89\xe5|\x8b\xec)", re.DOTALL)
+_X86_64 = Machine(16, fp=6, sp=7, ra=16, prologue=_PROLOGUE)
 MACHINES = {EM_X86_64: _X86_64}
 
 NOTHING = Rule(Cfa.NONE, fp=Saved.UNKNOWN)
@@ -110,7 +113,7 @@ def plt(threshold: int) -> Rule:
 @lru_cache(maxsize=1 << 14)
 def rule_of(cfa: CfaRule, ra: SavedRule, fp: SavedRule, is_signal: bool, machine: Machine) -> Rule:
     """NOTHING where it cannot be followed: numbers too large, a return address nowhere."""
-    kind, register, offset, add = cfa
+    kind, register, offset, add, _ = cfa
     if ra[0] is Saved.UNKNOWN:
         return OUTERMOST
     if ra[0] is Saved.SAME or kind is Cfa.NONE or register >= machine.registers:

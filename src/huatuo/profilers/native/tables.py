@@ -6,8 +6,10 @@ Format of .eh_frame_hdr: Linux Standard Base, "The .eh_frame_hdr section".
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +17,15 @@ import numpy.typing as npt
 
 from huatuo.errors import Malformed
 from huatuo.kernel.elf import Elf, Section, Segment
-from huatuo.profilers.native.encoding import ABSOLUTE, DATA_RELATIVE, OMITTED, WIDTHS, pointer
-from huatuo.profilers.native.frames import WRONG, Frames, Window
+from huatuo.profilers.native.encoding import (
+    ABSOLUTE,
+    DATA_RELATIVE,
+    OMITTED,
+    WIDTHS,
+    WRONG,
+    pointer,
+)
+from huatuo.profilers.native.frames import Frames, Window
 from huatuo.profilers.native.rules import Machine
 
 __all__ = ["Table", "debug_frame", "eh_frame"]
@@ -30,7 +39,8 @@ _CHUNK = 64  # entries read at once
 
 
 class Table(Protocol):
-    frames: Frames
+    @property
+    def frames(self) -> Frames: ...
 
     def between(self, low: int, high: int) -> list[tuple[int, int]]:
         """(address, offset of the FDE) of the last function that begins at or before `low`, and
@@ -47,9 +57,9 @@ class _HeaderTable:
         self._entry = struct.Struct("<2" + header.letter)
 
     def between(self, low: int, high: int) -> list[tuple[int, int]]:
-        index = self._last_before(low)
+        first = self._last_before(low)
         found: list[tuple[int, int]] = []
-        while index < self._count and len(found) < _MOST_BETWEEN:
+        for index in range(first, min(self._count, first + _MOST_BETWEEN), _CHUNK):
             size = min(_CHUNK, self._count - index)
             data = self._read(self._at + index * self._entry.size, size * self._entry.size)
             for begin, fde in self._entry.iter_unpack(data):
@@ -59,7 +69,6 @@ class _HeaderTable:
                 if found and address <= low:
                     found.clear()
                 found.append((address, (fde + self._base & _MASK) - self._bias))
-            index += size
         return found
 
     def _last_before(self, address: int) -> int:
@@ -78,14 +87,19 @@ class _HeaderTable:
 class _ScannedTable:
     """Made by reading every entry, when first needed."""
 
-    def __init__(self, frames: Frames) -> None:
-        self.frames = frames
+    def __init__(self, make: Callable[[], Frames]) -> None:
+        self._make = make
+
+    @cached_property
+    def frames(self) -> Frames:
+        return self._make()
 
     @cached_property
     def _sorted(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """Addresses ascending, the offsets of their FDEs. Address 0 is what the linker removed."""
-        rows = [row for row in self.frames.walk(_MOST_SCANNED) if row[0]]
-        table = np.array(rows, np.uint64).reshape(-1, 2)
+        numbers = chain.from_iterable(self.frames.walk(_MOST_SCANNED))
+        table = np.fromiter(numbers, np.uint64).reshape(-1, 2)
+        table = table[table[:, 0] > 0]
         table = table[np.argsort(table[:, 0], kind="stable")]
         return table[:, 0].copy(), table[:, 1].copy()
 
@@ -121,23 +135,27 @@ def eh_frame(elf: Elf, machine: Machine) -> Table | None:
     frames = Frames(Window(elf.read, address - bias, end), bias, machine)
     if header and header.count:
         return _HeaderTable(elf, frames, bias, header)
-    return _ScannedTable(frames)
+    return _ScannedTable(lambda: frames)
 
 
 def debug_frame(elf: Elf, machine: Machine) -> Table | None:
-    """None where there is no .debug_frame, or one that is too large to be held in memory."""
+    """None where there is no .debug_frame."""
     if not elf.has(".debug_frame"):
         return None
-    section = elf.sections[".debug_frame"]
-    if not section.is_compressed:
-        window = Window(elf.read, section.offset, section.offset + section.size)
-        return _ScannedTable(Frames(window, 0, machine, is_debug=True))
-    try:
-        data = elf.contents(".debug_frame", _LARGEST_DEBUG)
-    except Malformed:
-        return None
-    window = Window(lambda offset, size: data[offset : offset + size], 0, len(data))
-    return _ScannedTable(Frames(window, 0, machine, is_debug=True))
+    return _ScannedTable(lambda: _debug_frames(elf, machine))
+
+
+def _debug_frames(elf: Elf, machine: Machine) -> Frames:
+    """Without entries if it is too large to be held in memory, or cannot be decompressed."""
+    section, read = elf.sections[".debug_frame"], elf.read
+    start, end = section.offset, section.offset + section.size
+    if section.is_compressed:
+        try:
+            data = elf.contents(section.name, _LARGEST_DEBUG)
+        except Malformed:
+            data = b""
+        read, start, end = lambda offset, size: data[offset : offset + size], 0, len(data)
+    return Frames(Window(read, start, end), 0, machine, is_debug=True)
 
 
 def _read_header(elf: Elf) -> _Header | None:

@@ -1,26 +1,31 @@
-"""The stubs through which code calls into other files, where the linker made no tables for them.
+"""Code that has no tables and is nevertheless known: linkers' stubs, the first code of a program.
 
-GNU ld makes tables for its stubs; lld, gold and mold do not.
+GNU ld makes tables for its stubs; lld, gold and mold do not. The dynamic linker's first code has
+none either, and each process begins with some 100,000 instructions called from there.
 """
 
 from __future__ import annotations
 
 from huatuo.errors import Malformed
 from huatuo.kernel.elf import Elf
-from huatuo.profilers.native.rules import Rule, plt, pushed
+from huatuo.profilers.native.rules import OUTERMOST, Rule, plt, pushed
 
-__all__ = ["Stubs", "stubs"]
+__all__ = ["Piece", "known_code"]
 
-_SIZE = 16  # of a stub, and of the header before them that calls the dynamic linker
+_ENTRY = 64  # bytes from the entry point on
+_STUB = 16  # bytes, as is the header before them, which calls the dynamic linker
+_MOST = 64  # pieces
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _PUSH = 0x68  # $number
 
-Stubs = tuple[int, int, list[tuple[int, Rule]]]  # begin, end, (address, rule from there on)
+Piece = tuple[int, int, list[tuple[int, Rule]]]  # begin, end, (address, rule from there on)
 
 
-def stubs(elf: Elf) -> list[Stubs]:
-    """Those of each .plt section (x86-64), by address."""
-    found = []
+def known_code(elf: Elf) -> list[Piece]:
+    """By address; x86-64 only, as the rest of this module."""
+    found: list[Piece] = []
+    if elf.entry:
+        found.append((elf.entry, elf.entry + _ENTRY, [(elf.entry, OUTERMOST)]))
     for section in elf.section_list:
         if section.name.startswith(".plt") and section.address and section.has_data:
             begin = section.address
@@ -29,13 +34,13 @@ def stubs(elf: Elf) -> list[Stubs]:
             if threshold:
                 rows = [(begin, pushed(8)), (begin + 6, pushed(16)), (begin + 16, plt(threshold))]
             found.append((begin, begin + section.size, rows))
-    return sorted(found)
+    return sorted(found[:_MOST])
 
 
 def _threshold(elf: Elf, offset: int) -> int:
     """How far into a stub the number of its symbol has been pushed; 0 if that is not done."""
     try:
-        stub = elf.read(offset + _SIZE, _SIZE)
+        stub = elf.read(offset + _STUB, _STUB)
     except Malformed:
         return 0
     if stub.startswith(_ENDBR64):
