@@ -67,7 +67,9 @@ class LabelTable:
         return self.columns.get(name) or ([""], np.zeros(self.size, np.int64))
 
     def encode(self) -> bytes:
-        columns = [(name, words, encode_codes(codes)) for name, (words, codes) in self.columns.items()]
+        columns = [
+            (name, words, encode_codes(codes)) for name, (words, codes) in self.columns.items()
+        ]
         return _pack.encode((self.size, columns))
 
     @classmethod

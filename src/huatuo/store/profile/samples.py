@@ -9,7 +9,7 @@ They are two blobs of a block, so that merging hours never reads the samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -48,15 +48,17 @@ class Groups:
     counts: Ints
     sums: Ints
 
-    def pick(self, mask: Mask) -> Groups:
-        picked = self.nodes[mask], self.sets[mask], self.counts[mask], self.sums[mask]
-        return self if mask.all() else Groups(self.labels, *picked)
+    def among(self, mask: Mask) -> Groups:
+        """Counting only these groups."""
+        if mask.all():
+            return self
+        counts, sums = np.where(mask, self.counts, 0), np.where(mask, self.sums, 0)
+        return replace(self, counts=counts, sums=sums)
 
-    def only(self, rows: Rows) -> Groups:
-        """With these samples alone."""
+    def of(self, rows: Rows) -> Groups:
+        """Counting only these samples."""
         counts = np.bincount(rows.group_of, minlength=len(self.nodes))
-        sums = _sums(rows.group_of, rows.values, len(self.nodes))
-        return Groups(self.labels, self.nodes, self.sets, counts, sums).pick(counts > 0)
+        return replace(self, counts=counts, sums=_sums(rows.group_of, rows.values, len(counts)))
 
     def encode(self) -> bytes:
         unit = _unit(self.sums)
@@ -96,8 +98,12 @@ class Rows:
     group_of: Ints
     values: Ints
 
-    def pick(self, mask: Mask) -> Rows:
-        return Rows(self.times[mask], self.group_of[mask], self.values[mask])
+    def within(self, start_ns: int, end_ns: int, groups: Mask) -> Rows:
+        """Of these groups, in this range (inclusive)."""
+        low, high = np.searchsorted(self.times, [start_ns, end_ns + 1])
+        group_of = self.group_of[low:high]
+        mask = groups[group_of]
+        return Rows(self.times[low:high][mask], group_of[mask], self.values[low:high][mask])
 
     def encode(self) -> bytes:
         unit = _unit(self.values)
