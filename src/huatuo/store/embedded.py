@@ -205,7 +205,7 @@ class EmbeddedStore:
             self._repair(error, attempt=1)
 
     def _forget(self) -> None:
-        """The last transaction failed, or deleted old data."""
+        """The last transaction failed."""
         self._history.forget()
         self._samples.forget()
 
@@ -259,8 +259,7 @@ class EmbeddedStore:
             target = used - max(by, used // 20)
             while self._database.used_bytes(db) > target and delete_oldest(db):
                 pass
-            self._events.recount(db)
-        self._forget()
+            self._recount(db)
 
     def expire(self, now_ns: int) -> int:
         try:
@@ -268,9 +267,7 @@ class EmbeddedStore:
                 before = self._database.used_bytes(db)
                 delete_before(db, now_ns - self._max_age_ns)
                 self._history.catalog.collect_garbage(db, oldest_ns(db) or now_ns)
-                used = self._database.used_bytes(db)
-                self._events.recount(db)
-            self._drop_epochs()
+            used = self._drop_epochs()
             if used > self._max_bytes * _FULL_RATIO:
                 self._shrink(by=used - int(self._max_bytes * _TARGET_RATIO))
             self._database.give_back()
@@ -283,14 +280,18 @@ class EmbeddedStore:
             self._repair(error, attempt=1)
             return 0
 
-    def _drop_epochs(self) -> None:
-        """A part in each transaction, so that readers' and the writer's pauses stay short."""
-        gone = True
-        while gone:
+    def _drop_epochs(self) -> int:
+        """Some of them in each transaction, so that each is short; returns what is used then."""
+        while True:
             with self._database.write() as db:
-                gone = drop_epochs(db)
-            if gone:
-                self._samples.forget()
+                if not drop_epochs(db):
+                    self._recount(db)
+                    return self._database.used_bytes(db)
+
+    def _recount(self, db: sqlite3.Connection) -> None:
+        """After deleting."""
+        self._events.recount(db)
+        self._samples.recheck(db)
 
     def close(self) -> None:
         self._database.close()

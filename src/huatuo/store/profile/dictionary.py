@@ -16,14 +16,14 @@ together and are deleted without a search. Memory holds what was used last.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from huatuo.model.profile import Line, Location, Stack
+from huatuo.store.profile.recent import NumberTable, RecentPaths
 from huatuo.store.profile.stored import LINES, decode_nodes, digest, encode_nodes, plain
 
 __all__ = ["SCHEMA", "Dictionary", "drop_epochs"]
@@ -54,38 +54,7 @@ _EPOCH_BYTES = 32 << 20  # less in a small store
 _NODE_BYTES, _LOCATION_BYTES, _NAME_BYTES = 20, 80, 50  # about, with their indexes
 _CHUNK_NODES = 1 << 14
 _CHUNKS = 16  # small ones, before they are made one
-_KEPT_LOCATIONS, _KEPT_PATHS = 4096, 16384  # used last; twice as many at most
 _DROPPED_ROWS = 4096  # at a time
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Recent(Generic[K, V]):
-    """What was used last: two dicts, of which the older is dropped when the younger is full."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
-
-    def get(self, key: K) -> V | None:
-        found = self.young.get(key)
-        if found is None:
-            found = self._old.get(key)
-            if found is not None:
-                self.put(key, found)
-        return found
-
-    def put(self, key: K, value: V) -> None:
-        if len(self.young) >= self._size:
-            self._old, self.young = self.young, {}
-        self.young[key] = value
-
-    def remove(self, values: set[V]) -> None:
-        for each in (self.young, self._old):
-            for key in [key for key, value in each.items() if value in values]:
-                del each[key]
 
 
 @dataclass(slots=True)
@@ -111,7 +80,7 @@ class _Epoch:
 
 
 class Dictionary:
-    """The writer's side. `forget` after a transaction that failed, or that deleted epochs."""
+    """The writer's side. `forget` after a transaction that failed."""
 
     def __init__(self, max_bytes: int = 0) -> None:
         self._max_bytes = min(_EPOCH_BYTES, max_bytes // 16) if max_bytes else _EPOCH_BYTES
@@ -119,24 +88,37 @@ class Dictionary:
 
     def forget(self) -> None:
         self._epoch: _Epoch | None = None
-        self._locations: _Recent[Location, int] = _Recent(_KEPT_LOCATIONS)
-        self._paths: _Recent[int, int] = _Recent(_KEPT_PATHS)
+        self._stacks, self._locations, self._paths = NumberTable(), NumberTable(), RecentPaths()
+
+    def recheck(self, db: sqlite3.Connection) -> None:
+        """After deleting: the current epoch may be gone."""
+        if self._epoch is not None and all(self._epoch.id != each.id for each in _epochs(db)):
+            self.forget()
 
     def add(
-        self, db: sqlite3.Connection, time_ns: int, stacks: Iterable[Stack]
+        self, db: sqlite3.Connection, time_ns: int, stacks: Sequence[Stack]
     ) -> tuple[int, Ints]:
         """The current epoch, and the node where each stack ends."""
         epoch = self._current(db, time_ns)
         first = epoch.nodes
+        keys = np.fromiter((hash(stack.locations) for stack in stacks), np.int64, len(stacks))
+        leaves = self._stacks.find(keys)
+        unknown = np.flatnonzero(leaves == 0)
+        wanted = [stacks[at].locations for at in unknown.tolist()]
+        number_of = self._numbers(db, epoch, {location for stack in wanted for location in stack})
         new: dict[int, int] = {}
-        leaves = [self._leaf(db, epoch, stack.locations, new, first) for stack in stacks]
+        leaves[unknown] = [
+            self._leaf(db, epoch, map(number_of.__getitem__, reversed(stack)), new, first)
+            for stack in wanted
+        ]
+        self._stacks.keep(keys[unknown], leaves[unknown])
         if new:
             db.executemany("INSERT INTO profile_paths VALUES (?, ?)", new.items())
-            keys = np.fromiter(new, np.int64, len(new))
-            _put_nodes(db, epoch.base + first, keys >> 32, keys & 0xFFFFFFFF)
+            parts = np.fromiter(new, np.int64, len(new))
+            _put_nodes(db, epoch.base + first, parts >> 32, parts & 0xFFFFFFFF)
             epoch.bytes += len(new) * _NODE_BYTES
             epoch.save(db)
-        return epoch.id, np.array(leaves, np.int64)
+        return epoch.id, leaves
 
     def _current(self, db: sqlite3.Connection, time_ns: int) -> _Epoch:
         if self._epoch is None:
@@ -158,34 +140,40 @@ class Dictionary:
         self,
         db: sqlite3.Connection,
         epoch: _Epoch,
-        stack: tuple[Location, ...],
+        numbers: Iterable[int],
         new: dict[int, int],
         first: int,
     ) -> int:
-        """Nodes from `first` on, which are `new`, are not in the database yet."""
-        numbers = list(map(self._locations.young.get, stack))
-        young = self._paths.young
+        """Of a stack's locations, outermost first. Nodes from `first` on, which are `new`, are not
+        in the database yet."""
         node = 0
-        for at in range(len(numbers) - 1, -1, -1):
-            number = numbers[at] or self._location(db, epoch, stack[at])
-            key = node << 32 | number
-            found = young.get(key) or self._paths.get(key) or new.get(key)
+        for number in numbers:
+            path = node << 32 | number
+            found = self._paths.get(path) or new.get(path)
             if found is None and node < first:
-                row = db.execute("SELECT node FROM profile_paths WHERE id = ?", (key,)).fetchone()
+                row = db.execute("SELECT node FROM profile_paths WHERE id = ?", (path,)).fetchone()
                 found = row[0] if row else None
             if found is None:
-                found = new[key] = epoch.nodes
+                found = new[path] = epoch.nodes
                 epoch.nodes += 1
-            if key not in young:
-                self._paths.put(key, found)
-                young = self._paths.young
+            self._paths.put(path, found)
             node = found
         return node
 
+    def _numbers(
+        self, db: sqlite3.Connection, epoch: _Epoch, distinct: Collection[Location]
+    ) -> dict[Location, int]:
+        keys = np.fromiter(map(hash, distinct), np.int64, len(distinct))
+        numbers = self._locations.find(keys)
+        found = dict(zip(distinct, numbers.tolist(), strict=True))
+        unknown = [location for location, number in found.items() if not number]
+        for location in unknown:
+            found[location] = self._location(db, epoch, location)
+        new = numbers == 0
+        self._locations.keep(keys[new], np.array([found[each] for each in unknown], np.int64))
+        return found
+
     def _location(self, db: sqlite3.Connection, epoch: _Epoch, location: Location) -> int:
-        known = self._locations.get(location)
-        if known is not None:
-            return known
         shown = plain(location)
         whole = digest(shown)
         row = db.execute(
@@ -205,7 +193,6 @@ class Dictionary:
                 (epoch.base + number, epoch.id, whole, digest(shown[:4]), shown.kind, mapping,
                  address, lines),
             )  # fmt: skip
-        self._locations.put(location, number)
         return number
 
     def _lines(self, db: sqlite3.Connection, epoch: _Epoch, lines: tuple[Line, ...]) -> bytes:
@@ -243,8 +230,9 @@ class Dictionary:
                     changed.add(at)
             if numbers:
                 epoch.save(db)
-            if epoch is self._epoch:
-                self._locations.remove(numbers)
+            if numbers and epoch is self._epoch:
+                self._stacks = NumberTable()
+                self._locations.remove(np.array(list(numbers), np.int64))
         return len(changed)
 
     def _set_lines(self, db: sqlite3.Connection, epoch: _Epoch, location: Location) -> list[int]:

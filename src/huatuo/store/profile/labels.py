@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from huatuo.store.codec import BadBlock, decode_codes, encode_codes
+from huatuo.store.profile.stored import clean
 
 __all__ = ["LabelTable", "combine"]
 
@@ -38,8 +39,11 @@ class LabelTable:
         columns: dict[str, tuple[Sequence[str], Ints]] = {}
         for name in sorted({name for labels in sets for name in labels}):
             values = [labels.get(name, "") for labels in sets]
-            code = {word: at for at, word in enumerate(dict.fromkeys(values))}
-            columns[name] = list(code), np.array([code[word] for word in values], np.int64)
+            plain = {word: clean(word) for word in dict.fromkeys(values)}
+            code = {word: at for at, word in enumerate(dict.fromkeys(plain.values()))}
+            code_of = {word: code[each] for word, each in plain.items()}
+            codes = np.fromiter(map(code_of.__getitem__, values), np.int64, len(values))
+            columns[clean(name)] = list(code), codes
         return cls(len(sets), columns)
 
     @classmethod

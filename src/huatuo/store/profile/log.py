@@ -22,7 +22,6 @@ from huatuo.store.profile.dictionary import Dictionary
 from huatuo.store.profile.labels import LabelTable
 from huatuo.store.profile.matching import Selector
 from huatuo.store.profile.samples import MILLISECOND, Groups, Rows, group, join
-from huatuo.store.profile.stored import clean
 from huatuo.store.profiles import ProfileQuery
 
 __all__ = ["SCHEMA", "STATUS", "Found", "ProfileLog"]
@@ -71,9 +70,13 @@ class ProfileLog:
         self._appended = 0
 
     def forget(self) -> None:
-        """The last transaction failed, or deleted something."""
+        """The last transaction failed."""
         self._dictionary.forget()
         self._due = True
+
+    def recheck(self, db: sqlite3.Connection) -> None:
+        """After deleting."""
+        self._dictionary.recheck(db)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -222,8 +225,7 @@ def _label_sets(
         samples.labels_of.astype(np.int64) * len(words) + code[stack_of], return_inverse=True
     )
     sets = [
-        {clean(name): clean(value) for name, value in samples.labels[pair // len(words)].items()}
-        | {STATUS: words[pair % len(words)]}
+        {**samples.labels[pair // len(words)], STATUS: words[pair % len(words)]}
         for pair in pairs.tolist()
     ]
     labels, number = LabelTable.of(sets).distinct()

@@ -95,17 +95,7 @@ def merge(
     nodes = dict(db.execute("SELECT id, nodes FROM profile_epochs").fetchall())
     for block in log.find(db, query, with_rows=profile_type.is_gauge):
         total.add(block, nodes[block.epoch])
-    known: dict[Location, int] = {}
-    trees = [Tree(np.array([-1]), np.array([0]), np.zeros(1, np.int64))]
-    for epoch in list(total.epochs):
-        of_epoch = total.epochs.pop(epoch)
-        whole = Tree(*lookup.tree(db, epoch, on_bad_block), of_epoch.values)
-        tree = whole.pruned(of_epoch.used)
-        numbers, at = np.unique(tree.locations[1:], return_inverse=True)
-        found = lookup.locations(db, epoch, numbers)
-        index = np.array([known.setdefault(each, len(known)) for each in found], np.int64)
-        places = np.concatenate([[0], index[at]])
-        trees.append(tree._replace(locations=places))
+    trees, locations = _trees(db, total.epochs, on_bad_block)
     merged = Tree.merged(trees)
     moments = _distinct(total.times) if profile_type.is_gauge else 1
     start, end = log.bounds(db, query)
@@ -113,13 +103,45 @@ def merge(
         type=profile_type,
         start_ns=start,
         end_ns=end,
-        locations=list(known),
+        locations=locations,
         parent=merged.parents.astype(np.int32),
         location=merged.locations.astype(np.int32),
         self_values=merged.values // moments,
         samples=total.samples,
         statuses={word: value // moments for word, value in total.statuses.items()},
     )
+
+
+def _trees(
+    db: sqlite3.Connection, epochs: dict[int, _Values], on_bad_block: Callable[[str], None]
+) -> tuple[list[Tree], list[Location]]:
+    """What is used of each epoch's tree, and the locations that all of them refer to."""
+    trees = [Tree(np.array([-1]), np.array([0]), np.zeros(1, np.int64))]
+    numbers: list[Ints] = []
+    digests: list[Ints] = []
+    for epoch, found in epochs.items():
+        whole = Tree(*lookup.tree(db, epoch, on_bad_block), found.values)
+        tree = whole.pruned(found.used)
+        own, at = np.unique(tree.locations[1:], return_inverse=True)
+        before = sum(map(len, numbers))
+        trees.append(tree._replace(locations=np.append(0, at + before)))
+        numbers.append(own)
+        digests.append(lookup.digests(db, epoch, own))
+    if not epochs:
+        return trees, []
+    _, first, same = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[same]  # of each in the list, the first of equals
+    is_first = np.zeros(len(place), np.bool_)
+    is_first[first] = True
+    locations: list[Location] = []
+    before = 0
+    for epoch, own in zip(epochs, numbers, strict=True):
+        chosen = own[is_first[before : before + len(own)]]
+        locations += lookup.locations(db, epoch, chosen)
+        before += len(own)
+    return [
+        tree._replace(locations=np.append(place, 0)[tree.locations]) for tree in trees
+    ], locations
 
 
 def _distinct(times: Iterable[Ints]) -> int:

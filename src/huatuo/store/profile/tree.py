@@ -27,10 +27,10 @@ class Tree(NamedTuple):
     def pruned(self, used: Mask) -> Tree:
         """Only the root, the nodes `used`, and what is above them."""
         used[0] = True
-        above = np.flatnonzero(used)
+        above = np.flatnonzero(used)[1:]
         while len(above):
-            above = np.unique(self.parents[above])
-            above = above[(above >= 0) & ~used[above]]
+            above = self.parents[above]
+            above = above[~used[above] & (np.diff(above, prepend=-1) != 0)]
             used[above] = True
         number = np.cumsum(used) - 1
         parents = number[self.parents[used]]
