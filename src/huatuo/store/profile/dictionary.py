@@ -217,17 +217,18 @@ class Dictionary:
 
     def set_lines(self, db: sqlite3.Connection, lines: Mapping[Location, tuple[Line, ...]]) -> int:
         """In all epochs; how many of these locations were stored with other lines."""
-        wanted = [plain(location._replace(lines=new)) for location, new in lines.items()]
-        changed: set[int] = set()
+        shown = (plain(location._replace(lines=new)) for location, new in lines.items())
+        wanted = {location[:4]: location for location in shown}
+        changed: set[tuple[object, ...]] = set()
         for epoch in list(_epochs(db)):
             if self._epoch is not None and epoch.id == self._epoch.id:
                 epoch = self._epoch
             numbers: set[int] = set()
-            for at, location in enumerate(wanted):
+            for site, location in wanted.items():
                 found = self._set_lines(db, epoch, location)
                 numbers.update(found)
                 if found:
-                    changed.add(at)
+                    changed.add(site)
             if numbers:
                 epoch.save(db)
             if numbers and epoch is self._epoch:
@@ -252,11 +253,12 @@ class Dictionary:
         return [each & 0xFFFFFFFF for each in ids]
 
     def tidy(self, db: sqlite3.Connection) -> None:
-        """Make many small chunks of nodes one."""
+        """Make many small chunks of nodes one: all after the last large one."""
         if self._epoch is None:
             return
         rows = db.execute(
-            "SELECT id, nodes, data FROM profile_nodes WHERE id > ? AND nodes < ? ORDER BY id",
+            "SELECT id, nodes, data FROM profile_nodes WHERE id > max(?,"
+            " (SELECT ifnull(max(id), 0) FROM profile_nodes WHERE nodes >= ?)) ORDER BY id",
             (self._epoch.base, _CHUNK_NODES),
         ).fetchall()
         if len(rows) < _CHUNKS:
