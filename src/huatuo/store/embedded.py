@@ -39,6 +39,7 @@ _MILLISECOND = 1_000_000
 _FULL_RATIO, _TARGET_RATIO = 0.95, 0.9  # of max_bytes: where retention by size begins and ends
 _ROOM_BYTES = 1 << 20  # made at least, when the disk is full
 _MAX_NOTICES = 20
+_SYMBOLS = 512  # set at a time
 _UPKEEP_SECONDS = 0.004  # after each snapshot; one step at least
 
 T = TypeVar("T")
@@ -179,15 +180,21 @@ class EmbeddedStore:
                 self._samples.step(db)
 
     def _set_lines(self, lines: Mapping[Location, tuple[Line, ...]]) -> int:
-        def write() -> int:
-            with self._database.write() as db:
-                return self._samples.set_lines(db, lines)
+        """Some hundred in each transaction, so that each is short."""
+        changed = 0
+        items = list(lines.items())
+        for first in range(0, len(items), _SYMBOLS):
+            part = dict(items[first : first + _SYMBOLS])
 
-        try:
-            return self._persist(write)
-        except sqlite3.Error as error:
-            self._notice(f"{self.directory}: symbols of profiles are lost: {error}")
-            return 0
+            def write(part: Mapping[Location, tuple[Line, ...]] = part) -> int:
+                with self._database.write() as db:
+                    return self._samples.set_lines(db, part)
+
+            try:
+                changed += self._persist(write)
+            except sqlite3.Error as error:
+                self._notice(f"{self.directory}: symbols of profiles are lost: {error}")
+        return changed
 
     def _upkeep(self, now_ns: int) -> None:
         """Each step in its own transaction, so that the lock is free in between."""

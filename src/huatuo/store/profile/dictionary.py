@@ -16,7 +16,7 @@ together and are deleted without a search. Memory holds what was used last.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from huatuo.model.profile import Line, Location, Stack
 from huatuo.store.profile.recent import NumberTable, RecentPaths
-from huatuo.store.profile.stored import LINES, decode_nodes, digest, encode_nodes, plain
+from huatuo.store.profile.stored import LINES, digest, encode_nodes, nodes_of, plain
 
 __all__ = ["SCHEMA", "Dictionary", "drop_epochs"]
 
@@ -82,7 +82,8 @@ class _Epoch:
 class Dictionary:
     """The writer's side. `forget` after a transaction that failed."""
 
-    def __init__(self, max_bytes: int = 0) -> None:
+    def __init__(self, on_bad_block: Callable[[str], None], max_bytes: int = 0) -> None:
+        self._bad = on_bad_block
         self._max_bytes = min(_EPOCH_BYTES, max_bytes // 16) if max_bytes else _EPOCH_BYTES
         self.forget()
 
@@ -91,8 +92,8 @@ class Dictionary:
         self._stacks, self._locations, self._paths = NumberTable(), NumberTable(), RecentPaths()
 
     def recheck(self, db: sqlite3.Connection) -> None:
-        """After deleting: the current epoch may be gone."""
-        if self._epoch is not None and all(self._epoch.id != each.id for each in _epochs(db)):
+        """After deleting: the current epoch may be without samples, and be gone soon."""
+        if self._epoch is not None and not _is_used(db, self._epoch):
             self.forget()
 
     def add(
@@ -121,19 +122,19 @@ class Dictionary:
         return epoch.id, leaves
 
     def _current(self, db: sqlite3.Connection, time_ns: int) -> _Epoch:
-        if self._epoch is None:
-            self._epoch = next(_epochs(db), None)
-        epoch = self._epoch
+        epoch = self._epoch or next(_epochs(db), None)
         if (
             epoch is None
+            or not (self._epoch or _is_used(db, epoch))
             or time_ns - epoch.start_ns > _DAY_NS
             or epoch.nodes > _EPOCH_NODES
             or epoch.bytes > self._max_bytes
         ):
             self.forget()
             db.execute("DELETE FROM profile_paths")
-            epoch = self._epoch = _Epoch(epoch.id + 1 if epoch else 1, time_ns)
+            epoch = _Epoch(epoch.id + 1 if epoch else 1, time_ns)
             epoch.save(db)
+        self._epoch = epoch
         return epoch
 
     def _leaf(
@@ -263,7 +264,7 @@ class Dictionary:
         ).fetchall()
         if len(rows) < _CHUNKS:
             return
-        parts = [decode_nodes(row[0] & 0xFFFFFFFF, *row[1:]) for row in rows]
+        parts = [nodes_of(first, count, data, self._bad) for first, count, data in rows]
         db.execute("DELETE FROM profile_nodes WHERE id >= ?", (rows[0][0],))
         parents, numbers = (np.concatenate(each) for each in zip(*parts, strict=True))
         _put_nodes(db, rows[0][0], parents, numbers)
@@ -299,6 +300,12 @@ def _epochs(db: sqlite3.Connection) -> Iterator[_Epoch]:
         "SELECT id, start_ns, nodes, locations, names, bytes FROM profile_epochs ORDER BY id DESC"
     ):
         yield _Epoch(*row)
+
+
+def _is_used(db: sqlite3.Connection, epoch: _Epoch) -> bool:
+    """Whether there are samples. Without them it is being dropped."""
+    row = db.execute("SELECT 1 FROM profile_blocks WHERE epoch = ? LIMIT 1", (epoch.id,)).fetchone()
+    return row is not None
 
 
 def _put_nodes(db: sqlite3.Connection, first: int, parents: Ints, numbers: Ints) -> None:

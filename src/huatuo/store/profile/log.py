@@ -65,7 +65,7 @@ class ProfileLog:
 
     def __init__(self, on_bad_block: Callable[[str], None], max_bytes: int = 0) -> None:
         self._bad = on_bad_block
-        self._dictionary = Dictionary(max_bytes)
+        self._dictionary = Dictionary(on_bad_block, max_bytes)
         self._due = True
         self._appended = 0
 

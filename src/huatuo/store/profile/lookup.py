@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from huatuo.model.profile import FrameKind, Line, Location
 from huatuo.store.codec import BadBlock
-from huatuo.store.profile.stored import LINES, decode_nodes
+from huatuo.store.profile.stored import LINES, nodes_of
 
 __all__ = ["digests", "locations", "tree"]
 
@@ -43,10 +43,7 @@ def tree(
     )
     for first, count, data in rows:
         span = slice(first - base, first - base + count)
-        try:
-            parents[span], numbers[span] = decode_nodes(first - base, count, data)
-        except BadBlock as error:
-            on_bad_block(f"a part of the stacks of profiles cannot be read: {error}")
+        parents[span], numbers[span] = nodes_of(first, count, data, on_bad_block)
     return parents, numbers
 
 
@@ -59,11 +56,15 @@ def digests(db: sqlite3.Connection, epoch: int, numbers: Ints) -> Ints:
 
 def locations(db: sqlite3.Connection, epoch: int, numbers: Ints) -> list[Location]:
     """Of ascending numbers."""
-    found, (kinds, mappings, addresses, sizes, hexed) = _columns(
+    found, (kind_names, mappings, addresses, sizes, hexed) = _columns(
         db, "profile_locations", epoch, numbers,
         "kind", "mapping", "address", "length(lines)", "hex(lines)",
     )  # fmt: skip
-    stored = np.frombuffer(bytes.fromhex("".join(_texts(hexed))), LINES)
+    try:
+        stored = np.frombuffer(bytes.fromhex("".join(_texts(hexed))), LINES)
+        kinds = [_KINDS[kind] for kind in _texts(kind_names)]
+    except (KeyError, ValueError) as error:
+        raise BadBlock(f"a location of profiles: {error}") from error
     of_mapping, of_line = _ints(mappings), stored["name"].astype(np.int64)
     known, first, second = _names(db, epoch, np.unique(np.concatenate([of_mapping, of_line])))
     at = np.searchsorted(known, of_line).tolist()
@@ -74,7 +75,7 @@ def locations(db: sqlite3.Connection, epoch: int, numbers: Ints) -> list[Locatio
     made = map(
         _location,
         zip(
-            map(_KINDS.__getitem__, _texts(kinds)),
+            kinds,
             map(first.__getitem__, at),
             _ints(addresses).view(np.uint64).tolist(),
             map(second.__getitem__, at),

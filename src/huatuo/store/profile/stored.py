@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from huatuo.model.profile import Line, Location
 from huatuo.store.codec import BadBlock, compress, decode_codes, decompress, encode_codes
 
-__all__ = ["LINES", "WORD", "clean", "decode_nodes", "digest", "encode_nodes", "plain"]
+__all__ = ["LINES", "WORD", "clean", "digest", "encode_nodes", "nodes_of", "plain"]
 
 Ints = npt.NDArray[np.int64]
 LINES = np.dtype([("name", "<u4"), ("line", "<i4")])  # of a location, one after the other
@@ -47,12 +48,16 @@ def encode_nodes(first: int, parents: Ints, numbers: Ints) -> bytes:
     return compress(encode_codes(nodes - parents) + encode_codes(numbers))
 
 
-def decode_nodes(first: int, count: int, data: bytes) -> tuple[Ints, Ints]:
-    """(parents, locations). Raises BadBlock."""
-    raw = memoryview(decompress(data))
+def nodes_of(
+    first: int, count: int, data: bytes, on_bad_block: Callable[[str], None]
+) -> tuple[Ints, Ints]:
+    """(parents, locations) of a chunk, by its row. What cannot be read hangs below the root, with
+    location 0, which is none."""
     try:
+        raw = memoryview(decompress(data))
         above, raw = decode_codes(raw, count)
         numbers, _ = decode_codes(raw, count)
-    except IndexError as error:
-        raise BadBlock(str(error)) from error
-    return first + np.arange(count) - above, numbers
+    except (BadBlock, IndexError) as error:
+        on_bad_block(f"a part of the stacks of profiles cannot be read: {error}")
+        return np.zeros(count, np.int64), np.zeros(count, np.int64)
+    return (first & 0xFFFFFFFF) + np.arange(count) - above, numbers
