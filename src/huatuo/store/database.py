@@ -96,7 +96,11 @@ class Database:
         self.directory = directory
         self.path = directory / _FILE
         self._reserve = directory / "reserve"
-        self.reserve_bytes = _reserve_bytes(directory)
+        self.disk_bytes = _disk_bytes(directory)
+        self.reserve_bytes = _RESERVE_BYTES
+        if self.disk_bytes:
+            least = _RESERVE_BYTES // 4
+            self.reserve_bytes = min(_RESERVE_BYTES, max(self.disk_bytes // 16, least))
         self._schema = schema
         self._lock = threading.RLock()  # of the writer
         self._idle_lock = threading.Lock()  # readers never wait for the writer
@@ -285,10 +289,10 @@ class Database:
         return directory / f"{_FILE}.corrupt-{stamp}"
 
 
-def _reserve_bytes(directory: Path) -> int:
-    """A sixteenth of a small disk."""
+def _disk_bytes(directory: Path) -> int:
+    """Used or not; 0 if it is unknown."""
     try:
         disk = os.statvfs(directory)
     except OSError:
-        return _RESERVE_BYTES
-    return min(_RESERVE_BYTES, max(disk.f_blocks * disk.f_frsize // 16, _RESERVE_BYTES // 4))
+        return 0
+    return disk.f_blocks * disk.f_frsize

@@ -89,6 +89,7 @@ class EmbeddedStore:
         for attempt in (1, 2):
             try:
                 database = Database(self.directory, _SCHEMA, max_bytes=self._max_bytes)
+                self._samples.fit(database.disk_bytes)
                 with database.read() as db:
                     self._events.open(db)
                 return database
@@ -264,6 +265,7 @@ class EmbeddedStore:
         with self._database.write() as db:
             used = self._database.used_bytes(db)
             target = used - max(by, used // 20)
+            self._samples.fit(used)
             while self._database.used_bytes(db) > target and delete_oldest(db):
                 pass
             self._recount(db)

@@ -84,8 +84,15 @@ class Dictionary:
 
     def __init__(self, on_bad_block: Callable[[str], None], max_bytes: int = 0) -> None:
         self._bad = on_bad_block
-        self._max_bytes = min(_EPOCH_BYTES, max_bytes // 16) if max_bytes else _EPOCH_BYTES
+        self._max_bytes = _EPOCH_BYTES
+        self.fit(max_bytes)
         self.forget()
+
+    def fit(self, max_bytes: int) -> None:
+        """The store has no more room than this: an epoch, whose dictionary goes as a whole, takes a
+        sixteenth of it."""
+        if max_bytes:
+            self._max_bytes = min(self._max_bytes, max_bytes // 16)
 
     def forget(self) -> None:
         self._epoch: _Epoch | None = None

@@ -74,6 +74,10 @@ class ProfileLog:
         self._dictionary.forget()
         self._due = True
 
+    def fit(self, max_bytes: int) -> None:
+        """The store has no more room than this."""
+        self._dictionary.fit(max_bytes)
+
     def recheck(self, db: sqlite3.Connection) -> None:
         """After deleting."""
         self._dictionary.recheck(db)
