@@ -3,6 +3,7 @@
 HuatuoError                 what, on what, why, what to do; one line
 ├── ConfigError             a setting is unknown or has the wrong form (exit 2)
 ├── UsageError              the command line cannot be understood (exit 2)
+├── BadQuery                no store answers it: a bad expression, too many steps (exit 2)
 ├── KernelLacks             the kernel or our privileges do not offer something (exit 3)
 │   └── BpfError            a BPF object does not open, load or attach; holds the verifier's words
 ├── Malformed               a file of the kernel does not look as documented
@@ -14,6 +15,7 @@ HuatuoError                 what, on what, why, what to do; one line
 from __future__ import annotations
 
 __all__ = [
+    "BadQuery",
     "BpfError",
     "ConfigError",
     "HuatuoError",
@@ -36,6 +38,10 @@ class ConfigError(HuatuoError):
 
 
 class UsageError(HuatuoError):
+    exit_code = 2
+
+
+class BadQuery(HuatuoError):  # noqa: N818  (reads as a sentence)
     exit_code = 2
 
 

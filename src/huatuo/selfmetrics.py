@@ -135,10 +135,19 @@ def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[M
 
 def agent_metrics(health: Health, usage: Usage, stream_lost: int) -> Iterator[Metric]:
     """Constant facts, the store, and what slow readers of the event stream missed."""
-    gauges = {"bytes": usage.bytes, "events": usage.events, "series": usage.series}
+    gauges = {
+        "bytes": usage.bytes,
+        "events": usage.events,
+        "series": usage.series,
+        "samples": usage.samples,
+    }
     for name, value in gauges.items():
         yield Metric.of(f"huatuo_store_{name}", Role.GAUGE, f"{name} held", {(): float(value)})
-    lost = {("events",): float(usage.lost_events), ("snapshots",): float(usage.lost_snapshots)}
+    lost = {
+        ("events",): float(usage.lost_events),
+        ("snapshots",): float(usage.lost_snapshots),
+        ("samples",): float(usage.lost_samples),
+    }
     yield Metric.of(
         "huatuo_store_lost_total", Role.COUNTER, "what could not be written", lost, ["what"]
     )

@@ -14,10 +14,12 @@ from huatuo.serve.params import parse_time
 from huatuo.serve.stream import matches
 from huatuo.store.base import EventQuery, Facet, MetricQuery, Series, Usage
 from huatuo.store.block import flatten
+from tests.serve.memory_profiles import MemoryProfiles
 
 
 class MemoryStore:
     def __init__(self) -> None:
+        self.profiles = MemoryProfiles()
         self._events: list[tuple[int, Event]] = []
         self._times: list[int] = []
         self._families: dict[str, tuple[str, str, list[str]]] = {}
@@ -111,7 +113,9 @@ class MemoryStore:
 
     def usage(self) -> Usage:
         oldest = self._times[0] if self._times else 0
-        return Usage(12_345_678, len(self._events), oldest, sum(map(len, self._series.values())))
+        series = sum(map(len, self._series.values()))
+        samples = len(self.profiles.samples)
+        return Usage(12_345_678, len(self._events), oldest, series, samples=samples)
 
     def close(self) -> None:
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tests.contracts.store import (
     histogram,
     serials,
 )
+from tests.store.disk import small_disk
 
 __all__ = ["TestEvents", "TestMetrics", "TestStore"]
 
@@ -161,6 +161,7 @@ class TestFiles:
         store = open_store(tmp_path)
         store.close()
         with sqlite3.connect(tmp_path / "huatuo.db") as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
             db.execute("PRAGMA user_version = 99")
         db.close()
         with pytest.raises(StoreError, match=r"newer HUATUO \(store version 99"):
@@ -168,7 +169,7 @@ class TestFiles:
         with pytest.raises(StoreError, match="newer HUATUO"):
             EmbeddedStore.open_readonly(tmp_path)
         with sqlite3.connect(tmp_path / "huatuo.db") as db:
-            db.execute("PRAGMA user_version = 1")
+            db.execute(f"PRAGMA user_version = {version}")
         db.close()
         open_store(tmp_path).close()  # the refusal let the lock go
 
@@ -397,25 +398,10 @@ class TestHistory:
         store.close()
 
 
-def mount_tmpfs(where: Path, megabytes: int) -> str:
-    """ "" or why not."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    options = f"size={megabytes}m".encode()
-    if libc.mount(b"huatuo-test", bytes(where), b"tmpfs", 0, options):
-        return os.strerror(ctypes.get_errno())
-    return ""
-
-
 class TestFullDisk:
     @pytest.fixture
     def disk(self, tmp_path: Path) -> Iterator[Path]:
-        where = tmp_path / "disk"
-        where.mkdir()
-        reason = mount_tmpfs(where, 24)
-        if reason:
-            pytest.skip(f"cannot mount a small disk: {reason}")
-        yield where
-        ctypes.CDLL(None).umount2(bytes(where), 2)
+        yield from small_disk(tmp_path)
 
     @pytest.mark.parametrize("others", [0, 10], ids=["by us", "by others"])
     def test_newest_is_kept(self, disk: Path, others: int) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "Samples",
     "Stack",
     "StackStatus",
+    "levels",
 ]
 
 
@@ -179,8 +180,17 @@ class Profile:
     def totals(self) -> npt.NDArray[np.int64]:
         """int64 (n,): each node's value with all below it."""
         found = self.self_values.copy()
-        parents = self.parent.tolist()
-        values = found.tolist()
-        for node in range(len(values) - 1, 0, -1):
-            values[parents[node]] += values[node]
-        return np.array(values, np.int64)
+        for nodes in levels(self.parent)[:0:-1]:
+            np.add.at(found, self.parent[nodes], found[nodes])
+        return found
+
+
+def levels(parent: npt.NDArray[np.integer]) -> list[npt.NDArray[np.intp]]:
+    """The nodes of each level of a tree, the roots (whose parent is negative) first."""
+    above = np.maximum(parent, 0)  # 1, 2, 4, … steps up, or the root
+    depth = (parent >= 0).astype(np.int32)
+    while (depth[above] > 0).any():
+        depth += depth[above]
+        above = above[above]
+    order = np.argsort(depth, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(depth))[:-1])

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from huatuo.model.event import Event
 from huatuo.model.metric import Metric
+from huatuo.store.profiles import ProfileStore
 
 __all__ = ["EventQuery", "Facet", "MetricQuery", "Series", "Store", "Usage"]
 
@@ -94,9 +95,14 @@ class Usage:
     lost_events: int = 0
     lost_snapshots: int = 0
     notices: tuple[str, ...] = ()  # sentences for an operator: moved aside, disk full
+    samples: int = 0  # of profiles
+    lost_samples: int = 0
 
 
 class Store(Protocol):
+    @property
+    def profiles(self) -> ProfileStore: ...
+
     def append_events(self, events: Sequence[Event]) -> list[Event]:
         """Durable against kill -9 when it returns; gives back the events with their ids.
 

@@ -22,11 +22,15 @@ else:
 __all__ = [
     "BadBlock",
     "compress",
+    "decode_codes",
     "decode_floats",
     "decode_ints",
     "decompress",
+    "encode_codes",
     "encode_floats",
     "encode_ints",
+    "unzigzag",
+    "zigzag",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -75,13 +79,27 @@ def _from_planes(data: memoryview, count: int) -> tuple[Unsigned, memoryview]:
     return columns.view("<u8").reshape(count).astype(np.uint64, copy=False), data[end:]
 
 
-def _zigzag(values: Ints) -> Unsigned:
+def zigzag(values: Ints) -> Unsigned:
+    """Small numbers of either sign → small numbers."""
     return ((values << 1) ^ (values >> 63)).view(np.uint64)
 
 
-def _unzigzag(values: Unsigned) -> Ints:
+def unzigzag(values: Unsigned) -> Ints:
     one = np.uint64(1)
     return (values >> one).view(np.int64) ^ -((values & one).view(np.int64))
+
+
+def encode_codes(values: Unsigned | Ints) -> bytes:
+    """Numbers that are not negative and have nothing to do with their neighbours: shape (n,)."""
+    return _planes(values.astype(np.uint64, copy=False))
+
+
+def decode_codes(data: memoryview, n: int) -> tuple[Ints, memoryview]:
+    """The array of shape (n,) and the bytes after it. Raises BadBlock."""
+    if not data:
+        raise BadBlock("a column is missing")
+    values, rest = _from_planes(data, n)
+    return values.view(np.int64), rest
 
 
 def encode_ints(values: Ints) -> bytes:
@@ -89,7 +107,7 @@ def encode_ints(values: Ints) -> bytes:
     with np.errstate(over="ignore"):
         first = np.diff(values[:, :1].ravel(), prepend=np.int64(0))
         rest = np.diff(values, axis=1)
-    return _planes(_zigzag(first)) + _planes(_zigzag(rest).ravel())
+    return _planes(zigzag(first)) + _planes(zigzag(rest).ravel())
 
 
 def decode_ints(data: memoryview, rows: int, n: int) -> tuple[Ints, memoryview]:
@@ -100,8 +118,8 @@ def decode_ints(data: memoryview, rows: int, n: int) -> tuple[Ints, memoryview]:
     rest, data = _from_planes(data, rows * (n - 1))
     differences = np.empty((rows, n), np.int64)
     with np.errstate(over="ignore"):
-        differences[:, 0] = np.cumsum(_unzigzag(first))
-        differences[:, 1:] = _unzigzag(rest).reshape(rows, n - 1)
+        differences[:, 0] = np.cumsum(unzigzag(first))
+        differences[:, 1:] = unzigzag(rest).reshape(rows, n - 1)
         return np.cumsum(differences, axis=1), data
 
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,8 @@ from typing import TextIO
 
 from huatuo.errors import StoreError, StoreLocked
 
-__all__ = ["VERSION", "Database", "DirectoryLock", "is_corrupt", "is_full"]
+__all__ = ["Database", "DirectoryLock", "is_corrupt", "is_full"]
 
-VERSION = 1  # of the schema, in PRAGMA user_version
 _PAGE = 4096
 _RESERVE_BYTES = (
     4 << 20
@@ -85,21 +84,33 @@ class Database:
     """One writing connection under a lock, and a pool of reading ones that any thread may use."""
 
     def __init__(
-        self, directory: Path, schema: str, *, readonly: bool = False, max_bytes: int = 0
+        self,
+        directory: Path,
+        schema: Sequence[str],
+        *,
+        readonly: bool = False,
+        max_bytes: int = 0,
     ) -> None:
-        """Raises StoreError, and sqlite3.DatabaseError if the file is damaged."""
+        """`schema`: what each version adds to the one before; a file of an older version is
+        brought up. Raises StoreError, and sqlite3.DatabaseError if the file is damaged."""
         self.directory = directory
         self.path = directory / _FILE
         self._reserve = directory / "reserve"
-        self.reserve_bytes = _reserve_bytes(directory)
-        self._lock = threading.RLock()
+        self.disk_bytes = _disk_bytes(directory)
+        self.reserve_bytes = _RESERVE_BYTES
+        if self.disk_bytes:
+            least = _RESERVE_BYTES // 4
+            self.reserve_bytes = min(_RESERVE_BYTES, max(self.disk_bytes // 16, least))
+        self._schema = schema
+        self._lock = threading.RLock()  # of the writer
+        self._idle_lock = threading.Lock()  # readers never wait for the writer
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
         self._immutable = self._closed = False
         if readonly:
             self._open_readonly()
         else:
-            self._open_writer(schema, max_bytes)
+            self._open_writer(max_bytes)
 
     def _open_readonly(self) -> None:
         if not self.path.exists():
@@ -107,17 +118,22 @@ class Database:
         try:
             try:
                 with self.read() as db:
-                    self._check_version(db)
+                    version = self._check_version(db)
             except sqlite3.OperationalError:
                 # Without write access and without an agent there is no way to take WAL's locks.
                 wal = self.path.with_name(_FILE + "-wal")
                 self._immutable = not wal.exists() or not wal.stat().st_size
                 with self.read() as db:
-                    self._check_version(db)
+                    version = self._check_version(db)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self.path}: cannot be read: {error}") from error
+        if version < len(self._schema):
+            raise StoreError(
+                f"{self.path}: written by an older HUATUO (store version {version}, this one reads"
+                f" {len(self._schema)}); it is brought up when the agent of this version starts"
+            )
 
-    def _open_writer(self, schema: str, max_bytes: int) -> None:
+    def _open_writer(self, max_bytes: int) -> None:
         db = self._connect("rwc")
         try:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only counts for a new file
@@ -126,15 +142,16 @@ class Database:
             db.execute("PRAGMA secure_delete = OFF")  # Debian's default is to overwrite with zeros
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             db.execute(f"PRAGMA journal_size_limit = {4 << 20}")
-            if max_bytes:
-                db.execute(f"PRAGMA max_page_count = {max(max_bytes // _PAGE, 64)}")
             version = self._check_version(db)
             self._writer = db
-            if version == 0:
+            if version < len(self._schema):
+                self.spend_reserve()  # the disk may be full, and the file at its limit
                 with self.write():
-                    for statement in schema.split(";"):
+                    for statement in ";".join(self._schema[version:]).split(";"):
                         db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
+                    db.execute(f"PRAGMA user_version = {len(self._schema)}")
+            if max_bytes:
+                db.execute(f"PRAGMA max_page_count = {max(max_bytes // _PAGE, 64)}")
             for (table,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'"):
                 db.execute(f'SELECT * FROM "{table}" ORDER BY rowid LIMIT 1').fetchone()
                 db.execute(f'SELECT * FROM "{table}" ORDER BY rowid DESC LIMIT 1').fetchone()
@@ -155,10 +172,11 @@ class Database:
 
     def _check_version(self, db: sqlite3.Connection) -> int:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
+        known = len(self._schema)
+        if version > known:
             raise StoreError(
                 f"{self.path}: written by a newer HUATUO (store version {version}, this one knows"
-                f" {VERSION}); upgrade this one, or move the file away to begin anew"
+                f" {known}); upgrade this one, or move the file away to begin anew"
             )
         return int(version)
 
@@ -180,7 +198,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One consistent view of everything. Raises sqlite3.Error."""
-        with self._lock:
+        with self._idle_lock:
             db = self._idle.pop() if self._idle else None
         if db is None:
             db = self._connect("ro")
@@ -191,7 +209,7 @@ class Database:
         except BaseException:
             db.close()
             raise
-        with self._lock:
+        with self._idle_lock:
             if len(self._idle) < _IDLE_READERS and not self._closed:
                 self._idle.append(db)
                 return
@@ -248,11 +266,12 @@ class Database:
         return 0
 
     def close(self) -> None:
-        with self._lock:
+        with self._idle_lock:
             self._closed = True
             for db in self._idle:
                 db.close()
             self._idle = []
+        with self._lock:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -270,10 +289,10 @@ class Database:
         return directory / f"{_FILE}.corrupt-{stamp}"
 
 
-def _reserve_bytes(directory: Path) -> int:
-    """A sixteenth of a small disk."""
+def _disk_bytes(directory: Path) -> int:
+    """Used or not; 0 if it is unknown."""
     try:
         disk = os.statvfs(directory)
     except OSError:
-        return _RESERVE_BYTES
-    return min(_RESERVE_BYTES, max(disk.f_blocks * disk.f_frsize // 16, _RESERVE_BYTES // 4))
+        return 0
+    return disk.f_blocks * disk.f_frsize

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -16,23 +16,30 @@ import msgspec
 from huatuo.errors import StoreError
 from huatuo.model.event import Event
 from huatuo.model.metric import Metric
+from huatuo.model.profile import Line, Location, Profile, Samples
 from huatuo.store import eventlog, history
 from huatuo.store.base import EventQuery, Facet, MetricQuery, Series, Usage
 from huatuo.store.codec import BadBlock
 from huatuo.store.database import Database, DirectoryLock, is_corrupt, is_full
 from huatuo.store.eventlog import EventLog
 from huatuo.store.history import History
+from huatuo.store.profile import log as profile_log
+from huatuo.store.profile import queries
+from huatuo.store.profile.dictionary import drop_epochs
+from huatuo.store.profile.log import ProfileLog
+from huatuo.store.profiles import ProfileQuery, ProfileSeries
 from huatuo.store.retention import delete_before, delete_oldest, oldest_ns
 
 __all__ = ["EmbeddedStore"]
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = eventlog.SCHEMA + history.SCHEMA
+_SCHEMA = (eventlog.SCHEMA + history.SCHEMA, profile_log.SCHEMA)
 _MILLISECOND = 1_000_000
 _FULL_RATIO, _TARGET_RATIO = 0.95, 0.9  # of max_bytes: where retention by size begins and ends
 _ROOM_BYTES = 1 << 20  # made at least, when the disk is full
 _MAX_NOTICES = 20
+_SYMBOLS = 512  # set at a time
 _UPKEEP_SECONDS = 0.004  # after each snapshot; one step at least
 
 T = TypeVar("T")
@@ -61,15 +68,18 @@ class EmbeddedStore:
     def _setup(self) -> None:
         self._notices: dict[str, None] = {}
         self._notices_lock = threading.Lock()
-        self._lost_events = self._lost_snapshots = 0
+        self._lost_events = self._lost_snapshots = self._lost_samples = 0
         self._events = EventLog(self._notice)
         self._history = History(self._notice)
+        self._samples = ProfileLog(self._notice, self._max_bytes)
+        self.profiles = EmbeddedProfiles(self)
 
     @classmethod
     def open_readonly(cls, directory: Path) -> EmbeddedStore:
         """Beside a running agent, or without one. Raises StoreError."""
         store = cls.__new__(cls)
         store.directory = directory
+        store._max_bytes = 0
         store._setup()
         store._lock = None
         store._database = Database(directory, _SCHEMA, readonly=True)
@@ -79,6 +89,7 @@ class EmbeddedStore:
         for attempt in (1, 2):
             try:
                 database = Database(self.directory, _SCHEMA, max_bytes=self._max_bytes)
+                self._samples.fit(database.disk_bytes)
                 with database.read() as db:
                     self._events.open(db)
                 return database
@@ -148,6 +159,44 @@ class EmbeddedStore:
             return
         self._try(lambda: self._upkeep(rounded))
 
+    def _append_samples(self, samples: Samples) -> None:
+        if not len(samples):
+            return
+
+        def write() -> None:
+            with self._database.write() as db:
+                self._samples.append(db, samples)
+
+        try:
+            self._persist(write)
+        except sqlite3.Error as error:
+            self._lost_samples += len(samples)
+            self._notice(f"{self.directory}: samples of profiles are lost: {error}")
+            return
+        self._try(self._join_samples)
+
+    def _join_samples(self) -> None:
+        while self._samples.is_due():
+            with self._database.write() as db:
+                self._samples.step(db)
+
+    def _set_lines(self, lines: Mapping[Location, tuple[Line, ...]]) -> int:
+        """Some hundred in each transaction, so that each is short."""
+        changed = 0
+        items = list(lines.items())
+        for first in range(0, len(items), _SYMBOLS):
+            part = dict(items[first : first + _SYMBOLS])
+
+            def write(part: Mapping[Location, tuple[Line, ...]] = part) -> int:
+                with self._database.write() as db:
+                    return self._samples.set_lines(db, part)
+
+            try:
+                changed += self._persist(write)
+            except sqlite3.Error as error:
+                self._notice(f"{self.directory}: symbols of profiles are lost: {error}")
+        return changed
+
     def _upkeep(self, now_ns: int) -> None:
         """Each step in its own transaction, so that the lock is free in between."""
         deadline = time.perf_counter() + _UPKEEP_SECONDS
@@ -160,8 +209,13 @@ class EmbeddedStore:
         try:
             work()
         except sqlite3.Error as error:
-            self._history.forget()
+            self._forget()
             self._repair(error, attempt=1)
+
+    def _forget(self) -> None:
+        """The last transaction failed."""
+        self._history.forget()
+        self._samples.forget()
 
     def _persist(self, write: Callable[[], T]) -> T:
         """Again after what can be repaired, twice. Raises sqlite3.Error."""
@@ -170,7 +224,7 @@ class EmbeddedStore:
             try:
                 return write()
             except sqlite3.Error as error:
-                self._history.forget()
+                self._forget()
                 if attempt > 2 or not self._repair(error, attempt):
                     raise
             attempt += 1
@@ -211,9 +265,10 @@ class EmbeddedStore:
         with self._database.write() as db:
             used = self._database.used_bytes(db)
             target = used - max(by, used // 20)
+            self._samples.fit(used)
             while self._database.used_bytes(db) > target and delete_oldest(db):
                 pass
-            self._events.recount(db)
+            self._recount(db)
 
     def expire(self, now_ns: int) -> int:
         try:
@@ -221,8 +276,7 @@ class EmbeddedStore:
                 before = self._database.used_bytes(db)
                 delete_before(db, now_ns - self._max_age_ns)
                 self._history.catalog.collect_garbage(db, oldest_ns(db) or now_ns)
-                used = self._database.used_bytes(db)
-                self._events.recount(db)
+            used = self._drop_epochs()
             if used > self._max_bytes * _FULL_RATIO:
                 self._shrink(by=used - int(self._max_bytes * _TARGET_RATIO))
             self._database.give_back()
@@ -231,9 +285,22 @@ class EmbeddedStore:
             with self._database.read() as db:
                 return max(before - self._database.used_bytes(db), 0)
         except sqlite3.Error as error:
-            self._history.forget()
+            self._forget()
             self._repair(error, attempt=1)
             return 0
+
+    def _drop_epochs(self) -> int:
+        """Some of them in each transaction, so that each is short; returns what is used then."""
+        while True:
+            with self._database.write() as db:
+                if not drop_epochs(db):
+                    self._recount(db)
+                    return self._database.used_bytes(db)
+
+    def _recount(self, db: sqlite3.Connection) -> None:
+        """After deleting."""
+        self._events.recount(db)
+        self._samples.recheck(db)
 
     def close(self) -> None:
         self._database.close()
@@ -279,6 +346,48 @@ class EmbeddedStore:
             (series,) = db.execute("SELECT count(*) FROM series").fetchone()
             size = self._database.used_bytes(db) + self._database.wal_bytes()
             events, oldest = self._events.count(db), oldest_ns(db)
+            samples = self._samples.count(db)
         with self._notices_lock:
             notices = tuple(self._notices)
-        return Usage(size, events, oldest, series, self._lost_events, self._lost_snapshots, notices)
+        return Usage(
+            size,
+            events,
+            oldest,
+            series,
+            self._lost_events,
+            self._lost_snapshots,
+            notices,
+            samples,
+            self._lost_samples,
+        )
+
+
+class EmbeddedProfiles:
+    """See store/profiles.py: the profiles of an EmbeddedStore, in its file."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        self._store = store
+
+    def append(self, samples: Samples) -> None:
+        self._store._append_samples(samples)
+
+    def set_lines(self, lines: Mapping[Location, tuple[Line, ...]]) -> int:
+        return self._store._set_lines(lines)
+
+    def types(self, start_ns: int, end_ns: int) -> list[str]:
+        with self._store._reading() as db:
+            return self._store._samples.types(db, start_ns, end_ns)
+
+    def labels(self, query: ProfileQuery) -> dict[str, list[str]]:
+        with self._store._reading() as db:
+            return queries.labels(db, self._store._samples, query)
+
+    def merge(self, query: ProfileQuery) -> Profile:
+        with self._store._reading() as db:
+            return queries.merge(db, self._store._samples, query, self._store._notice)
+
+    def series(
+        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = ()
+    ) -> list[ProfileSeries]:
+        with self._store._reading() as db:
+            return queries.series(db, self._store._samples, query, step_ns, by)

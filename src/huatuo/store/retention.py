@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from huatuo.store.history import HOUR_NS, WINDOW_NS
+from huatuo.store.profile.dictionary import drop_epochs
 
 __all__ = ["delete_before", "delete_oldest", "oldest_ns"]
 
@@ -14,6 +15,7 @@ _OLDEST = (
     ("blocks", "SELECT min(start_ns) FROM blocks"),
     ("chunks", "SELECT min(start_ns) FROM chunks"),
     ("head", "SELECT min(time_ns) FROM head"),
+    ("profile_blocks", "SELECT min(start_ns) FROM profile_blocks"),
 )
 
 
@@ -33,10 +35,14 @@ def delete_before(db: sqlite3.Connection, cutoff_ns: int) -> None:
     db.execute("DELETE FROM blocks WHERE end_ns < ?", (cutoff_ns,))
     db.execute("DELETE FROM chunks WHERE start_ns < ? AND end_ns < ?", (cutoff_ns, cutoff_ns))
     db.execute("DELETE FROM head WHERE time_ns < ?", (cutoff_ns,))
+    db.execute("DELETE FROM profile_blocks WHERE end_ns < ?", (cutoff_ns,))
 
 
 def delete_oldest(db: sqlite3.Connection) -> bool:
-    """One block of events, some rows, or one window of metrics; False when nothing is left."""
+    """One block of events or profiles, some rows, or one window of metrics; before that what no
+    samples refer to any more. False when nothing is left."""
+    if drop_epochs(db):
+        return True
     found = _oldest(db)
     if not found:
         return False
@@ -51,6 +57,8 @@ def delete_oldest(db: sqlite3.Connection) -> bool:
     elif table == "chunks":
         end = when - when % WINDOW_NS + WINDOW_NS
         db.execute("DELETE FROM chunks WHERE start_ns < ? AND end_ns < ?", (end, when + HOUR_NS))
+    elif table == "profile_blocks":
+        db.execute("DELETE FROM profile_blocks WHERE start_ns = ?", (when,))
     else:
         db.execute("DELETE FROM head WHERE time_ns = ?", (when,))
     return True

@@ -1,0 +1,1 @@
+"""Profiles in the embedded store: dictionary, samples in blocks, merging."""
