@@ -50,7 +50,7 @@ def profile(stacks: Sequence[tuple[Stack, int]] = STACKS, name: str = "cpu") -> 
 
 
 _texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
-_lines = st.builds(Line, _texts, st.one_of(st.just(""), _texts), st.integers(0, 2**31))
+_lines = st.builds(Line, _texts, st.one_of(st.just(""), _texts), st.integers(0, 2**31 - 1))
 _locations = st.builds(
     Location,
     st.sampled_from(FrameKind),

@@ -31,7 +31,6 @@ from huatuo.export.wire import (
     LENGTH,
     VARINT,
     WireError,
-    delimited,
     fields,
     packed,
     tag,
@@ -58,6 +57,7 @@ class _Field(NamedTuple):
     repeated: bool
     optional: bool
     wire: int
+    head: bytes  # of a field: its tag; of repeated numbers that of the packed ones
 
 
 class _Budget:
@@ -75,7 +75,7 @@ class _Budget:
 M = TypeVar("M", bound="Message")
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """Base of all; see the module."""
 
     def encode(self) -> bytes:
@@ -138,9 +138,9 @@ def _declared(name: str, hint: Any) -> _Field:
         kind, plain = "enum", more[0]
     # a message that is absent differs from one that is empty
     optional = optional or (kind == "message" and not repeated)
-    return _Field(
-        name, _camel(name), number, kind, plain, repeated, optional, _WIRES.get(kind, VARINT)
-    )
+    wire = _WIRES.get(kind, VARINT)
+    head = tag(number, LENGTH if repeated else wire)
+    return _Field(name, _camel(name), number, kind, plain, repeated, optional, wire, head)
 
 
 def _kind(plain: Any) -> str:
@@ -174,23 +174,25 @@ _BODIES: dict[str, Callable[[Any], bytes]] = {
 
 
 def _single(field: _Field, value: Any) -> bytes:
-    if field.wire == LENGTH:
-        return delimited(field.number, _BODIES[field.kind](value))
-    return tag(field.number, field.wire) + _BODIES.get(field.kind, varint)(value)
+    if field.wire == VARINT:
+        return field.head + varint(value)
+    data = _BODIES[field.kind](value)
+    return field.head + varint(len(data)) + data if field.wire == LENGTH else field.head + data
 
 
 def _repeated(field: _Field, values: Any) -> bytes:
     if field.wire == LENGTH:
         body = _BODIES[field.kind]
-        head = tag(field.number, LENGTH)
         out: list[bytes] = []
         for value in values:
             data = body(value)
-            out += (head, varint(len(data)), data)
+            out += (field.head, varint(len(data)), data)
         return b"".join(out)
     if field.wire == VARINT and (isinstance(values, np.ndarray) or len(values) >= _VECTOR):
-        return delimited(field.number, packed(np.asarray(values)))
-    return delimited(field.number, b"".join(map(_BODIES.get(field.kind, varint), values)))
+        data = packed(np.asarray(values))
+    else:
+        data = b"".join(map(_BODIES.get(field.kind, varint), values))
+    return field.head + varint(len(data)) + data
 
 
 def _decode(cls: type[M], data: memoryview, budget: _Budget) -> M:
@@ -237,6 +239,8 @@ def _numbers(field: _Field, data: memoryview) -> Any:
         if len(data) % 8:
             raise WireError(f"{field.name} is cut off")
         return np.frombuffer(data, "<f8" if field.kind == "double" else "<u8").tolist()
+    if len(data) == 1 and data[0] < 0x80:
+        return [data[0]]
     words = unpacked(data)
     return (words if field.kind == "uint64" else words.view(np.int64)).tolist()
 

@@ -53,7 +53,13 @@ _SMALL = [_encode(value) for value in range(1024)]
 
 def varint(value: int) -> bytes:
     """Negative numbers as their 64 bits."""
-    return _SMALL[value] if 0 <= value < 1024 else _encode(value & _WORD)
+    if 0 <= value < 1024:
+        return _SMALL[value]
+    if 0 <= value < 1 << 14:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    if 0 <= value < 1 << 21:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+    return _encode(value & _WORD)
 
 
 def tag(field: int, wire_type: int) -> bytes:
@@ -132,14 +138,21 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
     """
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint_at(data, at)
+        key = data[at]  # numbers of one byte, the most frequent ones, without a call
+        if key < 0x80:
+            at += 1
+        else:
+            key, at = _varint_at(data, at)
         kind = key & 7
-        if kind == VARINT:
-            value, at = _varint_at(data, at)
-            yield key >> 3, kind, value
-            continue
-        if kind == LENGTH:
-            size, at = _varint_at(data, at)
+        if kind in (VARINT, LENGTH):
+            if at < end and data[at] < 0x80:
+                size = data[at]
+                at += 1
+            else:
+                size, at = _varint_at(data, at)
+            if kind == VARINT:
+                yield key >> 3, kind, size
+                continue
         elif kind in (FIXED64, FIXED32):
             size = 8 if kind == FIXED64 else 4
         else:
