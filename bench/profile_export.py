@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 
 from huatuo.export import folded, otlp_profiles, pprof, speedscope
+from huatuo.export.firefox import firefox
 from huatuo.export.flamebearer import levels
 from huatuo.export.flamegraph import flame_tree
-from huatuo.export.firefox import firefox
 from huatuo.model.profile import PROFILE_TYPES, FrameKind, Line, Location, Profile
 from huatuo.serve.render import json_response
 from huatuo.serve.routes.profiles import flame_answer
@@ -34,7 +34,9 @@ def tree(nodes: int, locations: int, stacks: int, depth: int = 60) -> Profile:
             "[vmlinux]" if i % 5 == 0 else f"lib{i % 40}.so",
             0x1000 + 16 * i,
             f"{i % 40:040x}",
-            tuple(Line(f"function_{i}_{j}", f"file{i % 100}.c", i) for j in range(1 + (i % 3 == 0))),
+            tuple(
+                Line(f"function_{i}_{j}", f"file{i % 100}.c", i) for j in range(1 + (i % 3 == 0))
+            ),
         )
         for i in range(locations)
     ]

@@ -36,6 +36,7 @@ from huatuo.selfmetrics import agent_metrics, describe, governor_metrics, probe_
 from huatuo.serve.app import create_app
 from huatuo.serve.server import serve
 from huatuo.store.embedded import EmbeddedStore
+from huatuo.store.profiles import ProfileStore
 
 __all__ = ["Agent", "run"]
 
@@ -70,6 +71,7 @@ class Agent:
             max_bytes=config.store.max_size,
             max_age_seconds=config.store.max_age / 1e9,
         )
+        self.profiles: ProfileStore | None = getattr(self.store, "profiles", None)
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._subscribers: set[asyncio.Queue[Event]] = set()
         self.stream_lost = 0  # events a slow subscriber did not get; the store has them

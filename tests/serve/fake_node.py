@@ -20,6 +20,7 @@ from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.serve.params import rfc3339
+from tests.serve.memory_profiles import MemoryProfiles
 from tests.serve.memory_store import MemoryStore
 
 SLOTS = 27
@@ -161,6 +162,7 @@ class FakeNode:
 
     def __init__(self, history_seconds: int = 3600, step: int = 5, empty: bool = False) -> None:
         self.store = MemoryStore()
+        self.profiles = MemoryProfiles()
         self.random = random.Random(7)
         self.rng = np.random.default_rng(7)
         self.step = step

@@ -8,7 +8,7 @@ by the path of functions. Everything is done level by level in numpy, nothing no
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,9 @@ class FlameTree:
     """Nodes level by level, siblings together and in order of name; node 0 is the root.
 
     `parent` (n,), -1 at the root; `function` (n,) indexes `functions`, which are sorted;
-    `self_values` and `totals` (n, profiles); nodes levels[d]:levels[d+1] have depth d.
+    `self_values` and `totals` (n, profiles); nodes levels[d]:levels[d+1] have depth d. `source`
+    (n,) indexes `sources`, (file, line): where most of a node's value was; 0 is nowhere. `dropped`
+    is how many nodes were pruned.
     """
 
     functions: Sequence[Function]
@@ -57,6 +59,9 @@ class FlameTree:
     self_values: Values
     totals: Values
     levels: npt.NDArray[np.int64]
+    sources: Sequence[tuple[str, int]]
+    source: Ints
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -81,13 +86,12 @@ def flame_tree(
     below each function it was called from, so that the values still add up. `by_name` makes one
     of equal names whatever their file.
     """
-    functions: dict[Function, int] = {Function(""): 0, Function(OTHER): 1}
-    parts = [_keyed(profile, functions, by_name) for profile in profiles]
-    ranked = sorted(functions)
+    keys = _Keys(by_name)
+    parent, key, values, source = _joined([keys.add(profile) for profile in profiles])
+    ranked = sorted(keys.functions)
     rank = np.empty(len(ranked), np.int64)
-    rank[[functions[one] for one in ranked]] = np.arange(len(ranked))
-    parent, key, values = _joined(parts)
-    tree = _merge(ranked, parent, rank[key], values)
+    rank[[keys.functions[one] for one in ranked]] = np.arange(len(ranked))
+    tree = _merge(_Texts(ranked, list(keys.sources)), parent, rank[key], values, source)
     if 0 < max_nodes < len(tree):
         tree = _prune(tree, max_nodes)
     return tree
@@ -134,56 +138,84 @@ def sums(tree: FlameTree) -> tuple[Values, Values]:
 
 # -- building --------------------------------------------------------------------------------------
 
-_Part = tuple[Ints, npt.NDArray[np.int64], Values]
+
+class _Part(NamedTuple):
+    """One profile's frames, columns (n,); values get one column per profile when they are joined.
+    `key` and `source` are numbers of functions and of places in the source."""
+
+    parent: Ints
+    key: npt.NDArray[np.int64]
+    values: Values
+    source: Ints
 
 
-def _keyed(profile: Profile, functions: dict[Function, int], by_name: bool) -> _Part:
-    """(parent, key, self) of each frame of one profile; keys index `functions` as it grows."""
-    keys: list[int] = []
-    starts = []
-    for location in profile.locations:
-        starts.append(len(keys))
-        names = [line.function for line in location.lines] or [place(location)]
-        for name in names:
-            function = Function(name) if by_name else Function(name, location.kind, location[1])
-            keys.append(functions.setdefault(function, len(functions)))
-    shown = frames(profile)
-    index = np.array(starts or [0])[shown.location] + np.maximum(shown.line, 0)
-    key = np.array(keys or [0], np.int64)[index]
-    key[0] = 0
-    return shown.parent, key, shown.self_values
+class _Texts(NamedTuple):
+    functions: Sequence[Function]
+    sources: Sequence[tuple[str, int]]
 
 
-def _joined(parts: Sequence[_Part]) -> tuple[Ints, npt.NDArray[np.int64], Values]:
+class _Keys:
+    """Functions and places in the source by number, over all profiles of a tree."""
+
+    def __init__(self, by_name: bool) -> None:
+        self.by_name = by_name
+        self.functions: dict[Function, int] = {Function(""): 0, Function(OTHER): 1}
+        self.sources: dict[tuple[str, int], int] = {("", 0): 0}
+
+    def add(self, profile: Profile) -> _Part:
+        """The frames of a profile, self values as they are."""
+        functions, sources, by_name = self.functions, self.sources, self.by_name
+        keys: list[int] = []
+        places: list[int] = []
+        starts = []
+        for location in profile.locations:
+            starts.append(len(keys))
+            kind, mapping = (location.kind, location.mapping) if not by_name else ("", "")
+            for name, file, line in location.lines or ((place(location), "", 0),):
+                function = Function(name, kind, mapping)
+                keys.append(functions.setdefault(function, len(functions)))
+                places.append(sources.setdefault((file, line), len(sources)))
+        shown = frames(profile)
+        index = np.array(starts or [0])[shown.location] + np.maximum(shown.line, 0)
+        key = np.array(keys or [0], np.int64)[index]
+        source = np.array(places or [0], np.int32)[index]
+        key[0] = source[0] = 0
+        return _Part(shown.parent, key, shown.self_values, source)
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
     """All trees under one root, values (n, trees)."""
-    count = sum(len(parent) for parent, _, _ in parts) - len(parts) + 1
+    count = sum(len(part.parent) for part in parts) - len(parts) + 1
     parents = np.full(count, -1, np.int32)
     keys = np.zeros(count, np.int64)
     values = np.zeros((count, len(parts)), np.int64)
+    sources = np.zeros(count, np.int32)
     at = 1
-    for column, (parent, key, self_values) in enumerate(parts):
+    for column, (parent, key, self_values, source) in enumerate(parts):
         end = at + len(parent) - 1
         parents[at:end] = np.where(parent[1:] > 0, parent[1:] + (at - 1), 0)
         keys[at:end] = key[1:]
         values[at:end, column] = self_values[1:]
         values[0, column] = self_values[0]
+        sources[at:end] = source[1:]
         at = end
-    return parents, keys, values
+    return _Part(parents, keys, values, sources)
 
 
 def _merge(
-    functions: Sequence[Function], parent: Ints, key: npt.NDArray[np.int64], values: Values
+    texts: _Texts, parent: Ints, key: npt.NDArray[np.int64], values: Values, source: Ints
 ) -> FlameTree:
     """One node for all of a level that have the same parent and key; keys order siblings."""
     order, bounds = _levels(parent)
+    width = len(texts.functions)
     merged = np.zeros(len(parent), np.int64)  # old node → new node
     parents, keys, levels = [np.array([-1])], [np.zeros(1, np.int64)], [0, 1]
     for depth in range(1, len(bounds) - 1):
         nodes = order[bounds[depth] : bounds[depth + 1]]
-        codes = merged[parent[nodes]] * len(functions) + key[nodes]
+        codes = merged[parent[nodes]] * width + key[nodes]
         distinct, which = np.unique(codes, return_inverse=True)
         merged[nodes] = levels[-1] + which
-        above, key_of = np.divmod(distinct, len(functions))
+        above, key_of = np.divmod(distinct, width)
         parents.append(above)
         keys.append(key_of)
         levels.append(levels[-1] + len(distinct))
@@ -194,8 +226,23 @@ def _merge(
     for depth in range(len(levels) - 2, 0, -1):
         level = slice(levels[depth], levels[depth + 1])
         np.add.at(totals, new_parent[level], totals[level])
-    function = np.concatenate(keys).astype(np.int32)
-    return FlameTree(functions, new_parent, function, self_values, totals, np.array(levels))
+    weight = values.sum(axis=1)
+    for depth in range(len(bounds) - 2, 0, -1):
+        nodes = order[bounds[depth] : bounds[depth + 1]]
+        np.add.at(weight, parent[nodes], weight[nodes])
+    largest = np.zeros(levels[-1], np.int64)  # new node → its old node with most value
+    heaviest = np.argsort(weight, kind="stable")
+    largest[merged[heaviest]] = heaviest  # the last one written stays
+    return FlameTree(
+        texts.functions,
+        new_parent,
+        np.concatenate(keys).astype(np.int32),
+        self_values,
+        totals,
+        np.array(levels),
+        texts.sources,
+        source[largest],
+    )
 
 
 def _levels(parent: Ints) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -228,4 +275,7 @@ def _prune(tree: FlameTree, max_nodes: int) -> FlameTree:
     other = tree.functions.index(Function(OTHER))
     key = np.where(cut[there], other, tree.function[there]).astype(np.int64)
     values = np.where(cut[there, None], tree.totals[there], tree.self_values[there])
-    return _merge(tree.functions, parent, key, values)
+    source = np.where(cut[there], 0, tree.source[there]).astype(np.int32)
+    texts = _Texts(tree.functions, tree.sources)
+    pruned = _merge(texts, parent, key, values, source)
+    return replace(pruned, dropped=len(tree) - int(kept.sum()))

@@ -80,8 +80,12 @@ def _routes() -> Sequence[BaseRoute]:
         Route("/api", api_page),
         Route(f"{BASE}/openapi.json", openapi),
         Route(BASE + _STREAM.path, _stream),
-        *(Route(BASE + endpoint.path, endpoint_handler(endpoint)) for endpoint in endpoints),
+        *(_route(endpoint) for endpoint in endpoints),
     ]
+
+
+def _route(endpoint: Endpoint) -> Route:
+    return Route(BASE + endpoint.path, endpoint_handler(endpoint), methods=[endpoint.method])
 
 
 async def _metrics(request: Request) -> Response:

@@ -9,6 +9,7 @@ from huatuo.model.event import Container, Event
 from huatuo.model.metric import Metric
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.store.base import Store
+from huatuo.store.profiles import ProfileStore
 
 __all__ = ["Node"]
 
@@ -16,6 +17,10 @@ __all__ = ["Node"]
 class Node(Protocol):
     @property
     def store(self) -> Store: ...
+
+    @property
+    def profiles(self) -> ProfileStore | None:
+        """None where no profiles are kept."""
 
     def health(self) -> Health: ...
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from huatuo.serve.answers import Problem
 
-__all__ = ["csv_response", "json_response", "problem_response"]
+__all__ = ["csv_response", "file_response", "json_response", "problem_response"]
 
 _encoder = msgspec.json.Encoder()
 
@@ -33,6 +33,11 @@ def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerow([_cell(value) for value in row])
     headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def file_response(name: str, media_type: str, data: bytes) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=media_type, headers=headers)
 
 
 def _cell(value: object) -> object:
