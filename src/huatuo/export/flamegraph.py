@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from huatuo.model.profile import Location, Profile
 
-__all__ = ["OTHER", "FlameTree", "Frames", "Function", "flame_tree", "frames", "place", "sums"]
+__all__ = [
+    "OTHER",
+    "FlameTree",
+    "Frames",
+    "Function",
+    "below",
+    "flame_tree",
+    "frames",
+    "place",
+    "sums",
+]
 
 Ints = npt.NDArray[np.int32]
 Values = npt.NDArray[np.int64]
@@ -105,9 +115,7 @@ def place(location: Location) -> str:
 
 def frames(profile: Profile) -> Frames:
     """See Frames. A node becomes a chain of as many as its location has lines."""
-    lines = np.array([len(location.lines) for location in profile.locations] or [0])
-    sizes = np.maximum(lines, 1)[profile.location]
-    sizes[0] = 1
+    lines, sizes = _chains(profile)
     ends = np.cumsum(sizes)
     starts = ends - sizes
     count = int(ends[-1])
@@ -120,6 +128,31 @@ def frames(profile: Profile) -> Frames:
     self_values = np.zeros(count, np.int64)
     self_values[ends - 1] = profile.self_values
     return Frames(parent, location.astype(np.int32, copy=False), line, self_values)
+
+
+def _chains(profile: Profile) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(lines of each location, frames of each node)."""
+    lines = np.array([len(location.lines) for location in profile.locations] or [0])
+    sizes = np.maximum(lines, 1)[profile.location]
+    sizes[0] = 1
+    return lines, sizes
+
+
+def below(profile: Profile, call_site: Sequence[str]) -> Profile:
+    """Only what was called by way of these functions, from the outermost on."""
+    shown = frames(profile)
+    location, line = shown.location.tolist(), shown.line.tolist()
+    reached = [0] * len(location)  # how many of the call site's functions lead to a frame
+    for frame, above in enumerate(shown.parent.tolist()):
+        known = reached[above] if frame else 0
+        if frame and 0 <= known < len(call_site):
+            where = profile.locations[location[frame]]
+            name = where.lines[line[frame]].function if line[frame] >= 0 else place(where)
+            known = known + 1 if name == call_site[known] else -1
+        reached[frame] = known
+    inside = np.array(reached) == len(call_site)
+    ends = np.cumsum(_chains(profile)[1]) - 1  # a node's value is that of its innermost frame
+    return replace(profile, self_values=np.where(inside[ends], profile.self_values, 0))
 
 
 def sums(tree: FlameTree) -> tuple[Values, Values]:

@@ -18,12 +18,10 @@ from starlette.responses import Response
 from huatuo.errors import HuatuoError
 from huatuo.model.event import Container
 from huatuo.model.state import Decision, Health, ProbeState
-from huatuo.serve.answers import Problem
 from huatuo.serve.body import read_body
 from huatuo.serve.node import Node
 from huatuo.serve.params import Param, Query
-from huatuo.serve.refusal import Refusal
-from huatuo.serve.render import csv_response, file_response, json_response, problem_response
+from huatuo.serve.render import csv_response, error_response, file_response, json_response
 from huatuo.store.base import Store
 from huatuo.store.profiles import ProfileStore
 
@@ -85,11 +83,8 @@ def endpoint_handler(endpoint: Endpoint) -> Callable[[Request], Any]:
     async def handle(request: Request) -> Response:
         try:
             return await _answer(endpoint, request)
-        except Refusal as refusal:
-            problem = Problem(refusal.error, refusal.what, refusal.hint)
-            return problem_response(refusal.status, problem)
         except HuatuoError as error:
-            return problem_response(503, Problem("unavailable", str(error), "try again shortly"))
+            return error_response(error)
 
     return handle
 
