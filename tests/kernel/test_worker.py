@@ -121,7 +121,7 @@ def test_results_and_descriptors(jobs: Jobs, tmp_path: Path) -> None:
 def test_limit_of_cpu_time(jobs: Jobs) -> None:
     found = outcome(Worker(jobs("burn"), {}, limits=Limits(cpu_seconds=1)))
     assert (found.results, found.problem) == (["began"], "used too much CPU time")
-    assert 0.9 < found.cpu_seconds < 3
+    assert 0.5 < found.cpu_seconds < 3  # stolen time is deducted from it
 
 
 def test_more_cpu_time_for_the_next_thing(jobs: Jobs) -> None:

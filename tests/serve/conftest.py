@@ -17,12 +17,18 @@ def client_of(node: FakeNode, **options: Any) -> Get:
     """A function that requests one path of an app over `node`, without a socket."""
     app = create_app(node, **options)
 
-    def get(path: str, method: str = "GET", host: str = "localhost", **headers: str) -> Any:
+    def get(
+        path: str,
+        method: str = "GET",
+        host: str = "localhost",
+        content: bytes = b"",
+        **headers: str,
+    ) -> Any:
         async def request() -> httpx.Response:
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
                 named = {name.replace("_", "-"): value for name, value in headers.items()}
-                return await client.request(method, path, headers=named)
+                return await client.request(method, path, headers=named, content=content)
 
         return asyncio.run(request())
 

@@ -5,6 +5,7 @@ The double of the web server's tests, and what tests/contracts/profiles.py compa
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from huatuo.model.profile import (
     Profile,
     ProfileType,
     Samples,
+    Stack,
     StackStatus,
 )
 from huatuo.store.profiles import Matcher, ProfileQuery, ProfileSeries
@@ -169,3 +171,34 @@ def matches(matcher: Matcher, word: str) -> bool:
     except re.error as error:
         raise BadQuery(str(error)) from error
     return (found is not None) == (matcher.op == "=~")
+
+
+Row = tuple[int, int, Stack, Mapping[str, str]]  # time, value, stack, labels
+
+
+def samples_of(name: str, rows: Sequence[Row]) -> Samples:
+    """A batch of rows, whose stacks and labels may repeat."""
+    return Samples(
+        type=name,
+        times=np.array([row[0] for row in rows], np.int64),
+        values=np.array([row[1] for row in rows], np.int64),
+        stacks=[row[2] for row in rows],
+        stack_of=np.arange(len(rows), dtype=np.int32),
+        labels=[row[3] for row in rows],
+        labels_of=np.arange(len(rows), dtype=np.int32),
+    )
+
+
+def rows_of(samples: Samples) -> Iterator[Row]:
+    """The reverse."""
+    columns = (samples.times, samples.values, samples.stack_of, samples.labels_of)
+    for time, value, stack, labels in zip(*(c.tolist() for c in columns), strict=True):
+        yield time, value, samples.stacks[stack], samples.labels[labels]
+
+
+def merged(name: str, rows: Sequence[Row], start_ns: int = 0, end_ns: int = 0) -> Profile:
+    """The calling-context tree of rows, as if they were of one moment in that range."""
+    store = MemoryProfiles()
+    store.append(samples_of(name, [(0, *row[1:]) for row in rows]))
+    found = store.merge(ProfileQuery(name))
+    return dataclasses.replace(found, start_ns=start_ns, end_ns=end_ns)

@@ -4,12 +4,14 @@ import csv
 import io
 import json
 
+import httpx
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from huatuo.model.event import Event
 from huatuo.serve.answers import ContainerRow, MetricAnswer, Overview, Problem
+from huatuo.serve.endpoint import Endpoint, File
 from huatuo.serve.openapi import document
 from huatuo.serve.routes import all_endpoints
 from tests.serve.conftest import Get, client_of
@@ -21,17 +23,24 @@ QUERY = "/api/v1/metrics/query?start=-15m&name="
 
 @pytest.mark.parametrize("endpoint", all_endpoints(), ids=lambda endpoint: endpoint.path)
 def test_every_endpoint_answers_its_type(endpoint, get: Get) -> None:  # type: ignore[no-untyped-def]
-    path = "/api/v1" + endpoint.path.replace("{id}", "1")
-    answer = get(path + (f"?name={WAIT}" if endpoint.path == "/metrics/query" else ""))
+    answer = asked(endpoint, get)
     assert answer.status_code == 200, answer.text
+    if endpoint.answer is File:
+        assert answer.headers["content-disposition"].startswith("attachment; filename=")
+        return
     msgspec.json.decode(answer.content, type=endpoint.answer)
     assert answer.headers["content-type"] == "application/json"
 
 
+def asked(endpoint: Endpoint, get: Get) -> httpx.Response:
+    path = "/api/v1" + endpoint.path.replace("{id}", "1")
+    query = f"?name={WAIT}" if endpoint.path == "/metrics/query" else ""
+    return get(path + query, method=endpoint.method, content=b"main;work 42\n")
+
+
 @pytest.mark.parametrize("endpoint", all_endpoints(), ids=lambda endpoint: endpoint.path)
 def test_every_endpoint_answers_an_empty_node(endpoint, get_empty: Get) -> None:  # type: ignore[no-untyped-def]
-    path = "/api/v1" + endpoint.path.replace("{id}", "1")
-    answer = get_empty(path + (f"?name={WAIT}" if endpoint.path == "/metrics/query" else ""))
+    answer = asked(endpoint, get_empty)
     assert answer.status_code in (200, 404)
     if answer.status_code == 404:
         assert msgspec.json.decode(answer.content, type=Problem).hint
@@ -165,6 +174,10 @@ def test_openapi_describes_every_endpoint(get: Get) -> None:
         assert part.split('"')[0] in names
     assert "Event" in names
     assert document(all_endpoints(), all_endpoints()[0])["openapi"] == "3.1.0"
+    taken = found["paths"]["/api/v1/profiles/import"]["post"]
+    assert "application/octet-stream" in taken["requestBody"]["content"]
+    file = found["paths"]["/api/v1/profiles/export"]["get"]["responses"]["200"]["content"]
+    assert list(file) == ["application/octet-stream"]
 
 
 def test_the_api_page_is_for_people(get: Get) -> None:

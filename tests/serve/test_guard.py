@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
 from huatuo.errors import ConfigError
@@ -38,6 +40,37 @@ def test_on_loopback_reading_needs_no_token_but_changing_does() -> None:
     assert get("/api/v1/health", method="POST").status_code == 401
     answer = get("/api/v1/health", method="POST", authorization=f"Bearer {TOKEN}")
     assert answer.status_code == 405
+
+
+IMPORT = "/api/v1/profiles/import"
+STACKS = b"main;work 42\n"
+
+
+def post(**headers: str) -> int:
+    get = client_of(FakeNode(empty=True), token=TOKEN)
+    return get(IMPORT, method="POST", content=STACKS, **headers).status_code
+
+
+def test_the_token_also_comes_as_the_password_of_anybody() -> None:
+    """Grafana's and Pyroscope's clients have a form for basic authentication."""
+    assert post() == 401
+    assert post(authorization=f"Bearer {TOKEN}") == 200
+    assert post(authorization="Basic " + b64encode(b"grafana:s3cret").decode()) == 200
+    for wrong in (b"grafana:wrong", b"s3cret", b"s3cret:", b"\xff\xff:"):
+        assert post(authorization="Basic " + b64encode(wrong).decode()) == 401
+    assert post(authorization="Basic *") == 401
+    assert post(authorization=TOKEN) == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost", 200), ("http://evil.example", 403), ("null", 403), ("", 403)],
+)
+def test_a_page_of_another_origin_changes_nothing(origin: str, status: int) -> None:
+    """Without a token, as on loopback: any page could send a form here."""
+    get = client_of(FakeNode(empty=True))
+    assert get(IMPORT, method="POST", content=STACKS, origin=origin).status_code == status
+    assert get("/api/v1/health", origin=origin).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from huatuo.export.families import Family, Kept, Labels, Rendering, families
+from huatuo.export.wire import FIXED64, LENGTH, VARINT, delimited, padded_varints, tag, text, varint
 from huatuo.model.meaning import Role
 from huatuo.model.metric import FIRST_EDGE_LOG2, Metric, edges
 
@@ -32,7 +33,6 @@ __all__ = ["protobuf"]
 Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.uint64]
 
-_VARINT, _FIXED64, _MESSAGE = 0, 1, 2  # wire types
 _TYPES = {Role.COUNTER: 0, Role.GAUGE: 1, Role.HISTOGRAM: 4}
 _UNTYPED = 3
 _VALUE_FIELD = {Role.COUNTER: 3, Role.GAUGE: 2}  # of Metric; 5 is untyped
@@ -47,14 +47,14 @@ def protobuf(metrics: Sequence[Metric]) -> bytes:
     body: list[bytes] = []
     for family in families(metrics):
         message = b"".join(_family(family, labels))
-        body += (_varint(len(message)), message)
+        body += (varint(len(message)), message)
     labels.done()
     return b"".join(body)
 
 
 def _family(family: Family, strings: Rendering[list[bytes]]) -> list[bytes]:
     kind = _TYPES.get(family.kind, _UNTYPED)
-    out = [_text(1, family.name), _text(2, family.help), _tag(3, _VARINT) + _varint(kind)]
+    out = [text(1, family.name), text(2, family.help), tag(3, VARINT) + varint(kind)]
     for number, (metric, labels) in enumerate(family.parts):
         pairs = strings.get(family.name, number, labels, metric)
         if metric.values.ndim == 2:
@@ -62,14 +62,14 @@ def _family(family: Family, strings: Rendering[list[bytes]]) -> list[bytes]:
         else:
             bodies = _scalars(metric, _VALUE_FIELD.get(family.kind, 5))
         for pair, body in zip(pairs, bodies, strict=True):
-            out += (b"\x22", _varint(len(pair) + len(body)), pair, body)  # metric = 4
+            out += (b"\x22", varint(len(pair) + len(body)), pair, body)  # metric = 4
     return out
 
 
 def _scalars(metric: Metric, field: int) -> list[bytes]:
     """field { value = 1: double }"""
     values = metric.values.astype("<f8").tobytes()
-    head = _tag(field, _MESSAGE) + b"\x09" + _tag(1, _FIXED64)
+    head = tag(field, LENGTH) + b"\x09" + tag(1, FIXED64)
     return [head + values[at : at + 8] for at in range(0, len(values), 8)]
 
 
@@ -90,22 +90,22 @@ def _histograms(metric: Metric) -> list[bytes]:
     bodies = []
     for row, (count, total, zero) in enumerate(rows):
         sums_and_schema = _FIXED.pack(0x11, total, 0x28, 0, 0x31, _ZERO_THRESHOLD)
-        parts = [b"\x08", _varint(count), sums_and_schema, b"\x38", _varint(zero), classic[row]]
+        parts = [b"\x08", varint(count), sums_and_schema, b"\x38", varint(zero), classic[row]]
         if some[row]:
             first, last = firsts[row], lasts[row]
             parts.append(_span(first + 1 + FIRST_EDGE_LOG2, last - first))
             # the first bucket is absolute, each other the difference to its neighbour
             packed = deltas[row, first:last].tobytes()
-            parts.append(b"\x6a" + _varint(len(packed)) + packed)
+            parts.append(b"\x6a" + varint(len(packed)) + packed)
         message = b"".join(parts)
-        bodies.append(b"\x3a" + _varint(len(message)) + message)
+        bodies.append(b"\x3a" + varint(len(message)) + message)
     return bodies
 
 
 def _buckets(cumulative: Counts) -> list[bytes]:
     """bucket = 3 { cumulative_count = 1: uint64, upper_bound = 2: double } of each series."""
     rows, width = cumulative.shape
-    counts = _varints(cumulative)
+    counts = padded_varints(cumulative)
     size = counts.shape[2]
     layout = np.empty((rows, width, 2 + 1 + size + 9), np.uint8)
     layout[:, :, 0] = 0x1A
@@ -122,60 +122,24 @@ def _deltas(native: Counts) -> Bytes:
     """Zigzag differences of neighbours, as varints."""
     signed = native.astype(np.int64)
     differences = np.diff(signed, axis=1, prepend=np.int64(0))
-    return _varints(((differences << 1) ^ (differences >> 63)).view(np.uint64))
-
-
-def _varints(values: Counts) -> Bytes:
-    """All in the length of the longest: shape (…, length)."""
-    length = max((int(values.max(initial=0)).bit_length() + 6) // 7, 1)
-    shifts = np.arange(length, dtype=np.uint64) * np.uint64(7)
-    digits = (values[..., None] >> shifts).astype(np.uint8)
-    digits |= np.uint8(0x80)
-    digits[..., -1] &= np.uint8(0x7F)
-    return digits
+    return padded_varints(((differences << 1) ^ (differences >> 63)).view(np.uint64))
 
 
 def _span(offset: int, length: int) -> bytes:
     """positive_span = 12 { offset = 1: sint32, length = 2: uint32 }"""
-    message = b"\x08" + _varint((offset << 1) ^ (offset >> 31)) + b"\x10" + _varint(length)
-    return b"\x62" + _varint(len(message)) + message
-
-
-def _tag(field: int, wire_type: int) -> bytes:
-    return _varint(field << 3 | wire_type)
-
-
-def _varint(value: int) -> bytes:
-    return _SMALL[value] if value < len(_SMALL) else _long_varint(value)
-
-
-def _long_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-_SMALL = [_long_varint(value) for value in range(1024)]
-
-
-def _text(field: int, value: str) -> bytes:
-    data = value.encode()
-    return _tag(field, _MESSAGE) + _varint(len(data)) + data
+    message = b"\x08" + varint((offset << 1) ^ (offset >> 31)) + b"\x10" + varint(length)
+    return delimited(12, message)
 
 
 def _label_pairs(_name: str, labels: Labels, count: int, _width: int) -> list[bytes]:
     """label = 1 { name = 1, value = 2 } of each series; empty values are no labels."""
     columns: list[list[bytes]] = []
     for label, values in labels:
-        name = _text(1, label)
+        name = text(1, label)
         pairs: dict[str, bytes] = {"": b""}
         for value in values:
             if value not in pairs:
-                message = name + _text(2, value)
-                pairs[value] = b"\x0a" + _varint(len(message)) + message
+                pairs[value] = delimited(1, name + text(2, value))
         columns.append([pairs[value] for value in values])
     return list(map(b"".join, zip(*columns, strict=True))) if columns else [b""] * count
 

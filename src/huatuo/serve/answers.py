@@ -11,6 +11,7 @@ import msgspec
 from huatuo.model.event import Container, Event
 
 __all__ = [
+    "Audit",
     "ContainerRow",
     "Contention",
     "ContentionPair",
@@ -18,12 +19,19 @@ __all__ = [
     "EventPage",
     "Facets",
     "Finding",
+    "Flame",
+    "FlameNodes",
+    "Heatmap",
+    "ImportedProfiles",
     "MetricAnswer",
     "MetricFamily",
     "MetricSeries",
     "Overview",
     "OverviewRow",
     "Problem",
+    "ProfileLabels",
+    "ProfileTypeRow",
+    "ProfileTypes",
     "Signal",
     "Usage",
     "Value",
@@ -192,3 +200,87 @@ class Usage(msgspec.Struct, frozen=True):
     events: int
     series: int
     oldest: str
+
+
+class ProfileTypeRow(msgspec.Struct, frozen=True):
+    """A gauge is a state: merging averages it over time, where other types add up."""
+
+    name: str
+    title: str
+    unit: str  # nanoseconds · bytes · count
+    is_gauge: bool
+
+
+class ProfileTypes(msgspec.Struct, frozen=True):
+    """Those with samples in the time range."""
+
+    types: list[ProfileTypeRow]
+
+
+class ProfileLabels(msgspec.Struct, frozen=True):
+    """Name → values."""
+
+    labels: dict[str, list[str]]
+
+
+class FlameNodes(msgspec.Struct, frozen=True, omit_defaults=True, rename={"self_": "self"}):
+    """Columns, parents before children, siblings in order of name; node 0 is the root. `name`,
+    `kind`, `mapping`, `file` are numbers into the texts; values are in the type's unit."""
+
+    parent: list[int]
+    name: list[int]
+    kind: list[int]
+    mapping: list[int]
+    file: list[int]
+    line: list[int]  # where most of the node's value was; 0 if unknown
+    self_: list[int]
+    total: list[int]
+    base_self: list[int] = []
+    base_total: list[int] = []
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """How far a profile can be believed. `complete_ratio`: of the value, in stacks that reach the
+    start of their thread; `statuses`: why others do not; `accounted_ratio`: what the profile adds
+    up to, of what the kernel counted by itself; `notes`: sentences, what does not add up."""
+
+    complete_ratio: float | None
+    statuses: dict[str, int]
+    accounted_ratio: float | None
+    notes: list[str]
+
+
+class Flame(msgspec.Struct, frozen=True):
+    """A tree by function. The root's name is empty; "(other)" is what was pruned below a function.
+    `base_total` is null where nothing is compared."""
+
+    type: str
+    title: str
+    unit: str
+    total: int
+    base_total: int | None
+    samples: int
+    names: list[str]
+    kinds: list[str]  # kernel · native · jit · runtime; empty for the root and (other)
+    mappings: list[str]
+    files: list[str]
+    nodes: FlameNodes
+    dropped: int  # functions that stand in (other)
+    audit: Audit
+
+
+class Heatmap(msgspec.Struct, frozen=True):
+    """`values`: step i begins at start_ns + i * step_ns, UTC."""
+
+    type: str
+    unit: str
+    start_ns: int
+    step_ns: int
+    values: list[int]
+
+
+class ImportedProfiles(msgspec.Struct, frozen=True):
+    """`samples`: rows taken in, by type; `ignored`: sample types of the file that are unknown."""
+
+    samples: dict[str, int]
+    ignored: list[str]

@@ -24,8 +24,8 @@ from huatuo.serve.node import Node
 from huatuo.serve.openapi import BASE, document, page
 from huatuo.serve.params import Param, Query
 from huatuo.serve.refusal import Refusal
-from huatuo.serve.render import json_response, problem_response
-from huatuo.serve.routes import all_endpoints
+from huatuo.serve.render import error_response, json_response, problem_response
+from huatuo.serve.routes import all_endpoints, pyroscope, receive, render
 from huatuo.serve.routes.events import FILTERS, event_query
 from huatuo.serve.stream import Streams
 
@@ -80,8 +80,15 @@ def _routes() -> Sequence[BaseRoute]:
         Route("/api", api_page),
         Route(f"{BASE}/openapi.json", openapi),
         Route(BASE + _STREAM.path, _stream),
-        *(Route(BASE + endpoint.path, endpoint_handler(endpoint)) for endpoint in endpoints),
+        *(_route(endpoint) for endpoint in endpoints),
+        *pyroscope.ROUTES,
+        *render.ROUTES,
+        *receive.ROUTES,
     ]
+
+
+def _route(endpoint: Endpoint) -> Route:
+    return Route(BASE + endpoint.path, endpoint_handler(endpoint), methods=[endpoint.method])
 
 
 async def _metrics(request: Request) -> Response:
@@ -106,8 +113,7 @@ async def _stream(request: Request) -> Response:
         last = request.headers.get("last-event-id") or request.query_params.get("last_id", "0")
         wanted = event_query(query)
     except Refusal as refusal:
-        problem = Problem(refusal.error, refusal.what, refusal.hint)
-        return problem_response(refusal.status, problem)
+        return error_response(refusal)
     streams: Streams = request.app.state.streams
     if streams.full:
         hint = "close other pages of the UI"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import ipaddress
 from email.utils import formatdate
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +30,8 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# Connect's calls are all POST; these only read, and no page of another origin sees the answer
+_READING_PATHS = ("/querier.v1.QuerierService/",)
 _OPEN_PATHS = ("/ui/", "/healthz", "/favicon.ico")  # carry nothing of the host
 
 
@@ -34,7 +39,8 @@ class Guard:
     """ASGI middleware.
 
     Without a required token only IP addresses and localhost are accepted as host names: a web page
-    that rebinds its own name to 127.0.0.1 (DNS rebinding) must not read the host's events.
+    that rebinds its own name to 127.0.0.1 (DNS rebinding) must not read the host's events. Nor may
+    a page of another origin change anything here.
     """
 
     def __init__(self, app: ASGIApp, token: str, require_token: bool) -> None:
@@ -73,6 +79,12 @@ class Guard:
                 f"this server does not answer to the name {headers.get('host', '')!r}",
                 "use its IP address or localhost, or set a token",
             )
+        if not _only_reads(scope) and _is_foreign(headers):
+            return 403, Problem(
+                "foreign_origin",
+                f"a page of {headers.get('origin', '')!r} may change nothing here",
+                "send the request without a browser",
+            )
         if self._needs_token(scope) and not self._has_token(headers):
             return 401, Problem(
                 "token_needed",
@@ -83,16 +95,38 @@ class Guard:
 
     def _needs_token(self, scope: Scope) -> bool:
         path = str(scope["path"])
-        if scope["method"] not in _SAFE_METHODS:
+        if not _only_reads(scope):
             return bool(self.token)
         if not self.require_token or path == "/":
             return False
         return not path.startswith(_OPEN_PATHS)
 
     def _has_token(self, headers: Headers) -> bool:
+        """As a bearer token, or as the password of any user where a client knows nothing else."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            given = _password(given)
+        elif scheme.lower() != "bearer":
+            return False
         right = hmac.compare_digest(given.strip().encode(), self.token.encode())
-        return bool(self.token) and scheme.lower() == "bearer" and right
+        return bool(self.token) and right
+
+
+def _password(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _only_reads(scope: Scope) -> bool:
+    return scope["method"] in _SAFE_METHODS or str(scope["path"]).startswith(_READING_PATHS)
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Browsers name the page's origin in every request that could change something."""
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
 
 
 def _is_local_name(host: str) -> bool:

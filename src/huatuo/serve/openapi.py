@@ -12,7 +12,7 @@ import msgspec
 
 from huatuo.model.event import Event
 from huatuo.serve.answers import Problem
-from huatuo.serve.endpoint import Endpoint
+from huatuo.serve.endpoint import Endpoint, File
 from huatuo.serve.params import Param
 
 __all__ = ["BASE", "document", "page"]
@@ -23,12 +23,15 @@ _REF = "#/components/schemas/{name}"
 
 def document(endpoints: Sequence[Endpoint], stream: Endpoint) -> dict[str, Any]:
     """`stream`: the endpoint of server-sent events, which carries its answer type as text."""
-    types = [endpoint.answer for endpoint in endpoints]
+    # a file has no schema of its own
+    types = [bytes if endpoint.answer is File else endpoint.answer for endpoint in endpoints]
     schemas, components = msgspec.json.schema_components(
         [*types, Problem, Event], ref_template=_REF
     )
     paths = {
-        BASE + endpoint.path: {"get": _operation(endpoint, "application/json", schema)}
+        BASE + endpoint.path: {
+            endpoint.method.lower(): _operation(endpoint, _media_type(endpoint), schema)
+        }
         for endpoint, schema in zip(endpoints, schemas, strict=False)
     }
     event = {"$ref": _REF.format(name="Event")}
@@ -51,6 +54,10 @@ def document(endpoints: Sequence[Endpoint], stream: Endpoint) -> dict[str, Any]:
     }
 
 
+def _media_type(endpoint: Endpoint) -> str:
+    return "application/octet-stream" if endpoint.answer is File else "application/json"
+
+
 def _operation(endpoint: Endpoint, media_type: str, schema: object) -> dict[str, Any]:
     problem = {"application/json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     content: dict[str, Any] = {media_type: {"schema": schema}}
@@ -60,7 +67,7 @@ def _operation(endpoint: Endpoint, media_type: str, schema: object) -> dict[str,
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
-    return {
+    operation = {
         "operationId": re.sub(r"\W+", "_", endpoint.path).strip("_"),
         "summary": endpoint.summary,
         "parameters": in_path + [_parameter(param) for param in endpoint.parameters],
@@ -69,6 +76,13 @@ def _operation(endpoint: Endpoint, media_type: str, schema: object) -> dict[str,
             "4XX": {"description": "The request cannot be answered", "content": problem},
         },
     }
+    if endpoint.method != "GET":
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/octet-stream": binary},
+        }
+    return operation
 
 
 def _parameter(param: Param) -> dict[str, Any]:
@@ -109,7 +123,7 @@ programs in <a href="api/v1/openapi.json">openapi.json</a>; Prometheus reads
 def _section(endpoint: Endpoint) -> str:
     path = BASE + endpoint.path
     shown = html.escape(path)
-    if "{" not in path:
+    if "{" not in path and endpoint.method == "GET":
         example = next((f"?name={p.example}" for p in endpoint.params if p.name == "name"), "")
         shown = f'<a href="{html.escape(path[1:] + example)}">{shown}</a>'
     rows = "".join(
@@ -124,5 +138,5 @@ def _section(endpoint: Endpoint) -> str:
         f"<th>default</th><th>example</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
     summary = html.escape(endpoint.summary)
-    heading = f"<h2><code>GET {shown}</code></h2>"
+    heading = f"<h2><code>{endpoint.method} {shown}</code></h2>"
     return f"<section>{heading}<p>{summary}</p>{table if rows else ''}</section>"

@@ -15,6 +15,7 @@ __all__ = ["Param", "Query", "parse_time", "rfc3339"]
 
 _RELATIVE = re.compile(r"([-+])([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)(ms|s|m|h|d|w|)")
 _UNIX = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _FRACTION = re.compile(r"(.*:[0-9]{2})\.([0-9]{1,9})(.*)")
 _TIME_EXAMPLE = "-1h or 2026-05-01T12:00:00Z"
@@ -64,7 +65,7 @@ class Param:
 
     name: str
     help: str
-    kind: str = "text"  # text · time · integer · choice
+    kind: str = "text"  # text · time · duration · integer · choice
     default: str = ""
     example: str = ""
     choices: tuple[str, ...] = ()
@@ -99,6 +100,7 @@ class Query:
     def _check(self, param: Param) -> None:
         checks: Mapping[str, Callable[[str], object]] = {
             "time": self.time_ns,
+            "duration": self.duration_ns,
             "integer": self.integer,
             "choice": self.choice,
         }
@@ -132,6 +134,17 @@ class Query:
 
     def time_ns(self, name: str) -> int:
         return parse_time(name, self.text(name), self.now_ns)
+
+    def duration_ns(self, name: str) -> int:
+        """With a unit or in seconds; 0 if it was not given and has no default."""
+        value = self.text(name)
+        if not value:
+            return 0
+        found = _DURATION.fullmatch(value)
+        length_ns = round(float(found[1]) * _SECONDS[found[2] or "s"] * 1e9) if found else 0
+        if not 0 < length_ns < 2**63:
+            raise bad_parameter(name, value, "not a duration", "15s")
+        return length_ns
 
     def period_ns(self) -> tuple[int, int]:
         """(start, end); raises Refusal when they are in the wrong order."""

@@ -9,9 +9,18 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from starlette.responses import Response
 
+from huatuo.errors import HuatuoError, StoreError
+from huatuo.export.compression import TooLarge
 from huatuo.serve.answers import Problem
+from huatuo.serve.refusal import Refusal
 
-__all__ = ["csv_response", "json_response", "problem_response"]
+__all__ = [
+    "csv_response",
+    "error_response",
+    "file_response",
+    "json_response",
+    "problem_response",
+]
 
 _encoder = msgspec.json.Encoder()
 
@@ -24,6 +33,16 @@ def problem_response(status: int, problem: Problem) -> Response:
     return json_response(problem, status)
 
 
+def error_response(error: HuatuoError, *, of_request: bool = False) -> Response:
+    """What is told of an error; `of_request`: other errors than the store's are the request's."""
+    if isinstance(error, Refusal):
+        return problem_response(error.status, Problem(error.error, error.what, error.hint))
+    if not of_request or isinstance(error, StoreError):
+        return problem_response(503, Problem("unavailable", str(error), "try again shortly"))
+    status = 413 if isinstance(error, TooLarge) else 400
+    return problem_response(status, Problem("bad_request", str(error)))
+
+
 def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
     """A table to open in a spreadsheet; cells that would run as a formula there are quoted."""
     text = io.StringIO()
@@ -33,6 +52,11 @@ def csv_response(name: str, header: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerow([_cell(value) for value in row])
     headers = {"content-disposition": f'attachment; filename="{name}.csv"'}
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def file_response(name: str, media_type: str, data: bytes) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=media_type, headers=headers)
 
 
 def _cell(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huatuo.serve.endpoint import Endpoint
-from huatuo.serve.routes import containers, events, metrics, overview, state
+from huatuo.serve.routes import containers, events, metrics, overview, profiles, state
 
 __all__ = ["all_endpoints"]
 
@@ -15,4 +15,5 @@ def all_endpoints() -> list[Endpoint]:
         *containers.ENDPOINTS,
         *events.ENDPOINTS,
         *metrics.ENDPOINTS,
+        *profiles.ENDPOINTS,
     ]
