@@ -1,4 +1,4 @@
-"""Show what the store holds: events or metrics, also while the agent runs."""
+"""Show what the store holds: events, metrics or profiles, also while the agent runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from huatuo.cli import query_profiles
 from huatuo.cli.collect import shown
 from huatuo.cli.common import add_config, configuration, print_json, table
 from huatuo.cli.trace import show
@@ -23,14 +24,16 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument("--store", metavar="DIRECTORY", help="overrides [store] directory")
-    what = parser.add_subparsers(dest="what", metavar="events|metrics", required=True)
+    what = parser.add_subparsers(dest="what", metavar="events|metrics|profiles", required=True)
     events = what.add_parser("events", help="events, newest first")
     metrics = what.add_parser("metrics", help="one metric family over time, or all names")
-    for sub in (events, metrics):
+    profiles = what.add_parser("profiles", help="which there are, or one of them")
+    for sub in (events, metrics, profiles):
         sub.add_argument("--since", default="1h", metavar="TIME", help="10m, 2h, 7d (default: 1h)")
         sub.add_argument("--until", default="", metavar="WHEN", help="RFC 3339 (default: now)")
         sub.add_argument("--json", action="store_true", help="print JSON, for programs")
         sub.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    query_profiles.configure(profiles)
     events.add_argument("--probe", default="", help="only of this probe")
     events.add_argument("--container", default="", help="only of this container")
     events.add_argument("--text", default="", help="only with this text in it")
@@ -51,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         start, end = _range(arguments)
         if arguments.what == "events":
             return _events(store, arguments, start, end)
+        if arguments.what == "profiles":
+            return query_profiles.run(getattr(store, "profiles", None), arguments, start, end)
         if arguments.name:
             return _metrics(store, arguments, start, end)
         return _names(store, arguments)
