@@ -23,6 +23,7 @@ from pathlib import Path
 from huatuo.config import Config
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher
+from huatuo.enrich.profiling import Profiling
 from huatuo.errors import ConfigError, KernelLacks
 from huatuo.governor import Governor
 from huatuo.kernel.births import Births
@@ -31,6 +32,7 @@ from huatuo.kernel.host import Host
 from huatuo.model.event import Container, Event
 from huatuo.model.metric import Metric
 from huatuo.model.state import Decision, Health, ProbeState
+from huatuo.probes.profiler import Profiler
 from huatuo.probes.running import Entry, ProbeSet
 from huatuo.selfmetrics import agent_metrics, describe, governor_metrics, probe_metrics
 from huatuo.serve.app import create_app
@@ -64,12 +66,15 @@ class Agent:
             config.governor.memory,
             config.governor.every / 1e9,
             config.agent.interval / 1e9,
+            config.governor.profiling,
         )
         self.store = EmbeddedStore(
             Path(config.store.directory),
             max_bytes=config.store.max_size,
             max_age_seconds=config.store.max_age / 1e9,
         )
+        directory = Path(config.store.directory) / "symbols"
+        self.profiling = Profiling(self.host, self.inventory, self.enricher.symbols, directory)
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._subscribers: set[asyncio.Queue[Event]] = set()
         self.stream_lost = 0  # events a slow subscriber did not get; the store has them
@@ -92,12 +97,15 @@ class Agent:
                 tasks.create_task(self._collect_forever())
                 tasks.create_task(self._govern_forever())
                 tasks.create_task(self._expire_forever())
+                tasks.create_task(self.profiling.symbols.run())
         finally:
             self._unwatch_rings()
             self.drain()
             if self._births is not None:
                 asyncio.get_running_loop().remove_reader(self._births.fd)
                 self._births.close()
+            self._store_profiles()
+            self.profiling.close()
             self.probe_set.stop()
             self.store.close()
 
@@ -130,6 +138,9 @@ class Agent:
     def drain(self) -> None:
         """Move what is in the rings to the store and the subscribers."""
         for cls, batch in self.probe_set.drain():
+            if issubclass(cls, Profiler):
+                self.profiling.take(cls, batch)
+                continue
             events = self.store.append_events(self.enricher.events(batch, cls))
             for queue in self._subscribers:
                 for event in events:
@@ -137,6 +148,21 @@ class Agent:
                         queue.get_nowait()
                         self.stream_lost += 1
                     queue.put_nowait(event)
+
+        if self.probe_set.unwinder is not None:
+            self.profiling.take_stacks(self.probe_set.unwinder)
+
+    def _serve_unwinder(self) -> None:
+        """The kernel side waits for rows: the next sample of that code is whole if it has them."""
+        if self.probe_set.unwinder is not None:
+            with _surviving("stacks of new code end early"):
+                self.probe_set.unwinder.serve()
+
+    def _store_profiles(self) -> None:
+        for batch in self.profiling.samples():
+            self.store.profiles.append(batch)
+        if repairs := self.profiling.repairs():
+            self.store.profiles.set_lines(repairs)
 
     def _watch_rings(self) -> None:
         """Be woken by rings that fill faster than we poll; the set changes as probes do."""
@@ -148,6 +174,10 @@ class Agent:
         for _, probe in self.probe_set.running():
             for fd in probe.ring_fds():
                 loop.add_reader(fd, self._wake.set)
+                self._watched.add(fd)
+        if self.probe_set.unwinder is not None:
+            for fd in self.probe_set.unwinder.urgent_fds:
+                loop.add_reader(fd, self._serve_unwinder)
                 self._watched.add(fd)
 
     def _unwatch_rings(self) -> None:
@@ -164,6 +194,8 @@ class Agent:
                 self._refresh_targets()
                 now_ns = time.time_ns()
                 self.store.append_metrics(now_ns, self.metrics())
+            with _surviving("profiles are not stored"):
+                self._store_profiles()
             await asyncio.sleep(max(interval - (time.monotonic() - began), 0.05))
 
     def _refresh_targets(self) -> None:

@@ -48,6 +48,7 @@ enum saved {
 	SAVED_AT_CFA, /* at cfa + offset */
 	SAVED_AT_SP,  /* at this frame's sp + offset, as in signal frames */
 	SAVED_UNKNOWN,
+	SAVED_IN_REGISTER, /* in the register of that number, of the innermost frame */
 };
 
 /* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py fills these. */
@@ -56,12 +57,14 @@ struct unwind_rule {
 	__s16 cfa_add;
 	__s16 ra_offset;
 	__s16 fp_offset;
+	__s16 bx_offset;
 	__u8 cfa;
 	__u8 cfa_register;
 	__u8 ra;
 	__u8 fp;
+	__u8 bx;
 	__u8 is_signal; /* the caller's pc is where it was interrupted, not a return address */
-	__u8 unused;
+	__u8 unused[2];
 };
 
 /* What is known of one 4 KiB page of a file: its rows, or that they have been asked for. */
@@ -224,12 +227,14 @@ struct pt_regs___x86 {
 
 #define VM_EXEC 0x4
 #define PF_IO_WORKER 0x00000010
+#define PF_EXITING 0x00000004
 #define PF_USER_WORKER 0x00004000
 #define PF_KTHREAD 0x00200000
 #define USER_CS 0x33 /* 64-bit code of user space */
 #define MAPLE_WORDS 32
 #define MAPLE_LEAF 1
 #define MAPLE_ARANGE 3
+#define DWARF_BX 3
 #define DWARF_FP 6
 #define DWARF_SP 7
 
@@ -245,7 +250,7 @@ struct mapping {
  * program could meet itself in it, which the kernel prevents. */
 struct unwinder {
 	struct stack stack;
-	__u64 pc, sp, fp;
+	__u64 pc, sp, fp, bx; /* bx: some code, ld.so's above all, finds its frame by it */
 	__u64 registers[16]; /* of the innermost frame, by DWARF number */
 	struct mapping mappings[KNOWN_MAPPINGS];
 	__u32 next_mapping;
@@ -511,6 +516,8 @@ static __always_inline bool restore(struct unwind_context *c, __u64 *to, __u8 sa
 		return read_word(c, to, cfa + offset);
 	if (saved == SAVED_AT_SP)
 		return read_word(c, to, c->u->sp + offset);
+	if (saved == SAVED_IN_REGISTER && c->u->stack.user_count == 1)
+		*to = c->u->registers[offset & 15];
 	return true;
 }
 
@@ -518,7 +525,7 @@ static __always_inline bool restore(struct unwind_context *c, __u64 *to, __u8 sa
 static __always_inline int go_up(struct unwind_context *c, const struct unwind_rule *rule)
 {
 	struct unwinder *u = c->u;
-	__u64 base, cfa, pc = 0, fp = u->fp;
+	__u64 base, cfa, pc = 0, fp = u->fp, bx = u->bx;
 
 	u->stack.status = STACK_NO_INFO;
 	if (rule->cfa == CFA_NONE)
@@ -530,6 +537,8 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 		base = u->sp;
 	} else if (rule->cfa_register == DWARF_FP) {
 		base = u->fp;
+	} else if (rule->cfa_register == DWARF_BX) {
+		base = u->bx;
 	} else if (u->stack.user_count == 1) {
 		base = u->registers[rule->cfa_register & 15];
 	} else {
@@ -546,7 +555,8 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 		cfa = base + ((__s32)(u->pc & 15) >= rule->cfa_offset ? 16 : 8);
 	}
 	if (rule->ra == SAVED_SAME || !restore(c, &pc, rule->ra, rule->ra_offset, cfa) ||
-	    !restore(c, &fp, rule->fp, rule->fp_offset, cfa))
+	    !restore(c, &fp, rule->fp, rule->fp_offset, cfa) ||
+	    !restore(c, &bx, rule->bx, rule->bx_offset, cfa))
 		return 1;
 	if (!pc) { /* the first frame of a thread, or of a coroutine */
 		u->stack.status = STACK_COMPLETE;
@@ -558,6 +568,7 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 	u->pc = pc;
 	u->sp = cfa;
 	u->fp = fp;
+	u->bx = bx;
 	u->is_return_address = !rule->is_signal;
 	u->stack.status = STACK_TOO_DEEP;
 	return 0;
@@ -612,6 +623,7 @@ static __always_inline void keep_registers(struct unwinder *u, struct pt_regs___
 	u->pc = regs->ip;
 	u->sp = regs->sp;
 	u->fp = regs->bp;
+	u->bx = regs->bx;
 	u->registers[0] = regs->ax;
 	u->registers[1] = regs->dx;
 	u->registers[2] = regs->cx;
@@ -636,8 +648,10 @@ static __always_inline void unwind_user(struct unwinder *u, struct task_struct *
 
 	u->stack.user_count = 0;
 	u->stack.status = STACK_COMPLETE;
-	if (!context.mm || task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER))
+	if (!context.mm || task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER | PF_EXITING))
 		return;
+	if (!regs->ip)
+		return; /* in the middle of execve */
 	if (regs->cs != USER_CS) {
 		u->stack.status = STACK_UNSUPPORTED;
 		return;

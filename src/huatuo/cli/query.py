@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.what == "events":
             return _events(store, arguments, start, end)
         if arguments.what == "profiles":
-            return query_profiles.run(getattr(store, "profiles", None), arguments, start, end)
+            return query_profiles.run(store.profiles, arguments, start, end)
         if arguments.name:
             return _metrics(store, arguments, start, end)
         return _names(store, arguments)

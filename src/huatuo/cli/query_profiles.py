@@ -18,7 +18,7 @@ from huatuo.model.units import show_bytes, show_duration
 from huatuo.serve.selector import EXAMPLE, parse_selector
 from huatuo.store.profiles import ProfileQuery, ProfileStore
 
-__all__ = ["configure", "run"]
+__all__ = ["add_output", "configure", "run", "show_profile"]
 
 _SHOWN_VALUES = 4  # of each label
 
@@ -28,6 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help=f"{', '.join(PROFILE_TYPES)}; without it all are listed")  # fmt: skip
     parser.add_argument("--select", default="", metavar="SELECTOR",
                         help=f"only samples with these labels: {EXAMPLE}")  # fmt: skip
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How a profile is shown: `show_profile` reads it."""
     parser.add_argument("--top", type=int, default=20, metavar="N",
                         help="so many functions (default: 20)")  # fmt: skip
     parser.add_argument("--format", choices=[*FORMATS], help="write the whole profile in a format")
@@ -35,16 +40,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="where to with --format (default: the standard output)")  # fmt: skip
 
 
-def run(store: ProfileStore | None, arguments: argparse.Namespace, start: int, end: int) -> int:
-    if store is None:
-        raise HuatuoError("this store keeps no profiles")
+def run(store: ProfileStore, arguments: argparse.Namespace, start: int, end: int) -> int:
     matchers = parse_selector(arguments.select)
     if not arguments.type:
         if arguments.format:
             raise UsageError("--format needs a type, for example: huatuo query profiles cpu")
         queries = [ProfileQuery(n, start, end, matchers) for n in store.types(start, end)]
         return _list(store, queries, arguments.json)
-    profile = store.merge(ProfileQuery(arguments.type, start, end, matchers))
+    return show_profile(store.merge(ProfileQuery(arguments.type, start, end, matchers)), arguments)
+
+
+def show_profile(profile: Profile, arguments: argparse.Namespace) -> int:
+    """As the options of `add_output` want it. Returns the exit code."""
     if arguments.format:
         return _write(FORMATS[arguments.format].write(profile), arguments.output)
     return _top(profile, arguments.top, arguments.json)
@@ -123,9 +130,15 @@ def _top(profile: Profile, count: int, as_json: bool) -> int:
 def _summary(profile: Profile) -> str:
     kind, statuses = profile.type, profile.statuses
     complete = statuses.get(StackStatus.COMPLETE, 0) / profile.total
+    others = sorted((-value, why) for why, value in statuses.items() if value)
+    reasons = [
+        f"{-value / profile.total:.1%} {why.replace('_', ' ')}"
+        for value, why in others
+        if why != StackStatus.COMPLETE
+    ]
     return (
         f"{kind.title}: {_shown(kind, profile.total)} in {profile.samples} samples, "
-        f"{complete:.1%} of it in complete stacks"
+        f"{complete:.1%} of it in complete stacks" + (f" ({', '.join(reasons)})" if reasons else "")
     )
 
 

@@ -22,7 +22,6 @@ from huatuo.model.event import Container
 from huatuo.model.profile import Samples, Stack
 from huatuo.model.record import RecordBatch
 from huatuo.probes.profiler import Profiler
-from huatuo.profilers.native.unwinder import Unwinder
 
 __all__ = ["ProfileEnricher"]
 
@@ -79,10 +78,6 @@ class ProfileEnricher:
 
     def take(self, profiler: type[Profiler], batch: RecordBatch) -> None:
         self._rows.setdefault(profiler, []).append(batch.rows)
-
-    def take_stacks(self, unwinder: Unwinder) -> None:
-        """After all profilers were drained: each sample follows its stack."""
-        self._stacks.add(unwinder.stacks(), unwinder.binaries)
 
     def samples(self) -> list[Samples]:
         """Everything since the last call, a batch for each type."""

@@ -51,6 +51,8 @@ struct place {
 	__u64 object;
 	__u32 owner;
 	__u32 kind;
+	__u32 lacks_rows; /* its stack is taken again: they have been asked for */
+	__u32 unused;
 };
 
 struct {
@@ -159,6 +161,27 @@ static __always_inline void report(struct unwinder *u, struct task_struct *task,
 	place->since = now;
 }
 
+/* Its stack as it is now; false if it ran meanwhile, so that this is no stack of one moment. */
+static __always_inline bool look_at(struct unwinder *u, struct task_struct *task,
+				    struct place *place, __u64 switches)
+{
+	struct task_struct___blocked *t = (void *)task;
+	long size = bpf_get_task_stack(task, u->stack.kernel, sizeof(u->stack.kernel), 0);
+
+	u->stack.kernel_count = size > 0 ? size / sizeof(__u64) : 0;
+	unwind_user(u, task);
+	place->object = 0;
+	place->owner = 0;
+	if (place->kind == BLOCKED_SLEEPING && task->mm)
+		find_lock(task, place);
+	if (t->nvcsw + t->nivcsw != switches)
+		return false;
+	u->stack.tgid = task->tgid;
+	place->lacks_rows = u->stack.status == STACK_NO_ROWS;
+	place->stack = send_stack(u);
+	return place->stack;
+}
+
 SEC("iter.s/task")
 int blocked_threads(struct bpf_iter__task *context)
 {
@@ -169,8 +192,7 @@ int blocked_threads(struct bpf_iter__task *context)
 	struct pass *pass;
 	__u32 zero = 0, kind;
 	__u64 switches;
-	bool blocked;
-	long size;
+	bool blocked, stayed;
 
 	pass = bpf_map_lookup_elem(&passes, &zero);
 	if (!task || !u || !pass)
@@ -181,31 +203,22 @@ int blocked_threads(struct bpf_iter__task *context)
 	if (!place)
 		return 0;
 	switches = t->nvcsw + t->nivcsw;
-	if (place->waited && (!blocked || switches != place->switches ||
-			      pass->time - place->since >= report_after))
-		report(u, task, place, pass->time);
-	if (!blocked)
-		return 0;
-	if (place->stack && switches == place->switches && kind == place->kind) {
+	stayed = blocked && place->stack && switches == place->switches && kind == place->kind;
+	if (stayed)
 		place->waited += pass->interval;
+	if (place->waited && (!stayed || pass->time - place->since >= report_after))
+		report(u, task, place, pass->time);
+	if (!blocked || (stayed && !place->lacks_rows))
 		return 0;
-	}
-	place->stack = 0;
-	place->object = 0;
-	place->owner = 0;
-	size = bpf_get_task_stack(task, u->stack.kernel, sizeof(u->stack.kernel), 0);
-	u->stack.kernel_count = size > 0 ? size / sizeof(__u64) : 0;
-	unwind_user(u, task);
-	if (kind == BLOCKED_SLEEPING && task->mm)
-		find_lock(task, place);
-	if (t->nvcsw + t->nivcsw != switches)
-		return 0; /* it ran meanwhile: this is no stack of one moment */
-	u->stack.tgid = task->tgid;
-	place->stack = send_stack(u);
-	place->switches = switches;
 	place->kind = kind;
-	place->waited = pass->interval;
-	place->since = pass->time;
+	if (!look_at(u, task, place, switches)) {
+		place->stack = 0;
+		place->waited = 0;
+	} else if (!stayed) {
+		place->switches = switches;
+		place->waited = pass->interval;
+		place->since = pass->time;
+	}
 	return 0;
 }
 

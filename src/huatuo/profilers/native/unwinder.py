@@ -25,7 +25,7 @@ __all__ = ["Unwinder"]
 
 _NONE = [(0, Rule(Cfa.NONE))]
 
-_BLOCK = 4  # pages compiled around one that was asked for: code that runs lies together
+_BLOCK = 16  # pages compiled around one that was asked for: code that runs lies together
 
 
 class Unwinder:

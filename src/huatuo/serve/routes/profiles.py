@@ -31,9 +31,9 @@ from huatuo.serve.params import Param
 from huatuo.serve.reader import Reader
 from huatuo.serve.refusal import Refusal, bad_parameter
 from huatuo.serve.selector import EXAMPLE, SelectorError, parse_selector
-from huatuo.store.profiles import Matcher, ProfileQuery, ProfileStore
+from huatuo.store.profiles import Matcher, ProfileQuery
 
-__all__ = ["ENDPOINTS", "flame_answer", "stored"]
+__all__ = ["ENDPOINTS", "flame_answer"]
 
 _LONGEST_NS = 400 * 86_400 * 1_000_000_000
 _MOST_STEPS, _USUAL_STEPS = 20_000, 240
