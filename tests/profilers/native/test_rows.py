@@ -121,6 +121,13 @@ def test_the_64_bit_form() -> None:
         assert rows == [*FIRST[:3], (0x40, NOTHING)]
 
 
+def test_entries_end_at_the_terminator() -> None:
+    """Where there is no table; as for the runtime library."""
+    first, _ = eh_frame(0x8000, TWO[:1])
+    behind, _ = eh_frame(0x8000 + len(first), TWO[1:])
+    assert rows_of(with_tables(first + behind, None), 0x1000) == FIRST[:4]
+
+
 def test_segments_at_different_distances() -> None:
     """As lld lays files out: code segments share pages of the file, addresses differ more."""
     functions = [Function(0x11010, 0x20, PUSH), Function(0x2A050, 0x20), Function(0x3A800, 0x100)]
@@ -248,6 +255,9 @@ def test_go_keeps_frame_pointers() -> None:
             unwind = UnwindFile(file)
             assert unwind.source == "go"
             assert unwind.rows(1) == [(0, FRAME_POINTER)]
+    mark.data = b"\0" + mark.data
+    with Elf(elf([text, mark], has_sections=False)) as file:
+        assert UnwindFile(file).source == "frame_pointer"  # where Go does not put it
     with Elf(elf([text, *tables, Part(".go.buildinfo", 0x9000, b"\1")])) as file:
         rows = UnwindFile(file).rows(1)
     assert rows == [(o, FRAME_POINTER if rule == NOTHING else rule) for o, rule in FIRST[:4]]
@@ -312,3 +322,9 @@ def test_an_offset_waits_for_its_register_while_an_expression_counts() -> None:
     rows = rows_of(program([Function(0x1100, 0x40, code)]), 0x1000)
     read = Rule(Cfa.DEREF, 7, 16, ra=Saved.AT_CFA, ra_offset=-8)
     assert rows == [(0, NOTHING), (0x100, read), (0x102, pushed(0x20)), (0x140, NOTHING)]
+
+
+def test_a_frame_pointer_that_is_too_far_away_is_lost() -> None:
+    """What else is known still counts."""
+    rows = rows_of(program([Function(0x1100, 0x40, b"\x86\x80\x80\x04")]), 0x1000)
+    assert rows[1] == (0x100, pushed(0)._replace(fp=Saved.UNKNOWN))
