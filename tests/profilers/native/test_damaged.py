@@ -139,6 +139,8 @@ def test_the_dearest_page_is_bounded() -> None:
     long = b"\x0f\x04\x77\x10\x06\x96" * 40000
     functions = [Function(0x1000 + i * 8, 8, long) for i in range(64)]
     assert spent(program(functions, b"\x90" * PAGE), 1) < 2
+    endless = b"\x0e" + b"\xff" * 200_000
+    assert spent(program([Function(0x1000, 8, endless)]), 1) < 0.1
     # a table that is not sorted: the search ends at its beginning, all that follows is too low
     count = 1 << 20
     entries = bytearray(8 * count)

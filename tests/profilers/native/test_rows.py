@@ -76,6 +76,12 @@ def test_every_kind_of_table_gives_the_same_rows(encoding: int | None) -> None:
         assert rows_of(data, 0x2000) == SECOND
 
 
+def test_a_table_of_another_version_is_not_used() -> None:
+    frames, table = eh_frame(0x8000, TWO)
+    header = eh_frame_hdr(0x7000, 0x8000, [(begin + 1, fde) for begin, fde in table])
+    assert rows_of(with_tables(frames, b"\2" + header[1:]), 0x1000) == FIRST
+
+
 @pytest.mark.parametrize("encoding", [0x1B, 0x1C, 0x03, 0x0B, 0x04, 0x0C, 0x00, 0x10])
 def test_addresses_in_every_encoding(encoding: int) -> None:
     frames, table = eh_frame(0x8000, TWO, encoding)
@@ -113,6 +119,13 @@ def test_the_64_bit_form() -> None:
     for header in (eh_frame_hdr(0x7000, 0x8000, [(0x1010, 0x8000 + len(kind))]), None):
         rows = rows_of(with_tables(frames, header), 0x1000)
         assert rows == [*FIRST[:3], (0x40, NOTHING)]
+
+
+def test_entries_end_at_the_terminator() -> None:
+    """Where there is no table; as for the runtime library."""
+    first, _ = eh_frame(0x8000, TWO[:1])
+    behind, _ = eh_frame(0x8000 + len(first), TWO[1:])
+    assert rows_of(with_tables(first + behind, None), 0x1000) == FIRST[:4]
 
 
 def test_segments_at_different_distances() -> None:
@@ -242,6 +255,9 @@ def test_go_keeps_frame_pointers() -> None:
             unwind = UnwindFile(file)
             assert unwind.source == "go"
             assert unwind.rows(1) == [(0, FRAME_POINTER)]
+    mark.data = b"\0" + mark.data
+    with Elf(elf([text, mark], has_sections=False)) as file:
+        assert UnwindFile(file).source == "frame_pointer"  # where Go does not put it
     with Elf(elf([text, *tables, Part(".go.buildinfo", 0x9000, b"\1")])) as file:
         rows = UnwindFile(file).rows(1)
     assert rows == [(o, FRAME_POINTER if rule == NOTHING else rule) for o, rule in FIRST[:4]]
@@ -278,7 +294,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("why", BROKEN)
 def test_a_broken_program_costs_only_its_function(why: str) -> None:
-    padded = BROKEN[why] + b"\0" * (-(len(BROKEN[why]) + 17) % 8)  # nothing is hidden in padding
+    padded = b"\0" * (-(len(BROKEN[why]) + 17) % 8) + BROKEN[why]  # its end is the entry's
     functions = [TWO[0], Function(0x1040, 0x60, padded), TWO[1]]
     rows = rows_of(program(functions), 0x1000)
     assert [row for row in rows if not 0x40 <= row[0] < 0xA0] == [*FIRST[:3], *FIRST[4:]]
@@ -288,14 +304,27 @@ def test_a_broken_program_costs_only_its_function(why: str) -> None:
 
 def test_rare_instructions() -> None:
     """Those that llvm-dwarfdump does not know; the others are in programs/odd.S."""
-    begin = 0x1100
     move = b"\x41"
     where = FRAMES + len(cie()) + 16 + 1 + 1 + 3 + 1  # of the address in set_loc, in memory
     code = move + b"\x2f\x06\x02" + b"\x01" + pointer(0x1120, 0x1B, where)
     code += b"\x2d\x2c\x0e\x20"
-    rows = rows_of(program([Function(begin, 0x40, code)]), 0x1000)
+    rows = rows_of(program([Function(0x1100, 0x40, code)]), 0x1000)
     saved = pushed(0)._replace(fp=Saved.AT_CFA, fp_offset=16)
-    moved = Rule(Cfa.REGISTER, 7, 32, ra=Saved.AT_CFA, ra_offset=-8, fp=Saved.AT_CFA, fp_offset=16)
     assert rows == [
-        (0, NOTHING), (0x100, pushed(0)), (0x101, saved), (0x120, moved), (0x140, NOTHING),
+        (0, NOTHING), (0x100, pushed(0)), (0x101, saved),
+        (0x120, saved._replace(cfa_offset=32)), (0x140, NOTHING),
     ]  # fmt: skip
+
+
+def test_an_offset_waits_for_its_register_while_an_expression_counts() -> None:
+    """As for libgcc and readelf."""
+    code = b"\x0f\x03\x77\x10\x06" + b"\x41\x0e\x28" + b"\x41\x0d\x07"
+    rows = rows_of(program([Function(0x1100, 0x40, code)]), 0x1000)
+    read = Rule(Cfa.DEREF, 7, 16, ra=Saved.AT_CFA, ra_offset=-8)
+    assert rows == [(0, NOTHING), (0x100, read), (0x102, pushed(0x20)), (0x140, NOTHING)]
+
+
+def test_a_frame_pointer_that_is_too_far_away_is_lost() -> None:
+    """What else is known still counts."""
+    rows = rows_of(program([Function(0x1100, 0x40, b"\x86\x80\x80\x04")]), 0x1000)
+    assert rows[1] == (0x100, pushed(0)._replace(fp=Saved.UNKNOWN))
