@@ -22,7 +22,6 @@ from tests.export.test_pprof import foreign
 from tests.serve.conftest import Get, client_of
 from tests.serve.fake_node import FakeNode
 from tests.serve.grafana import PUSH, DataSource, RpcError, call
-from tests.serve.memory_profiles import rows_of
 from tests.serve.test_pyroscope import CPU, FROM, STACKS, TO, stacks_of
 
 PUSHER = "/push.v1.PusherService/"
@@ -40,11 +39,7 @@ def get(node: FakeNode) -> Get:
 
 def kept(node: FakeNode) -> list[tuple[str, int, int, dict[str, str]]]:
     """(type, time, value, labels) of all that arrived."""
-    return [
-        (batch.type, time, value, dict(labels))
-        for batch in node.profiles.batches
-        for time, value, _, labels in rows_of(batch)
-    ]
+    return [(s.type, s.time, s.value, dict(s.labels)) for s in node.store.profiles.samples]
 
 
 def push(get: Get, data: bytes, **labels: str) -> None:
