@@ -61,6 +61,17 @@ def test_what_is_pushed_can_be_asked_for(node: FakeNode, get: Get) -> None:
     }
 
 
+def test_many_profiles_in_one_push_are_bounded_together(node: FakeNode, get: Get) -> None:
+    unknown = b"\xfa\x01\xff\xff\xff\x05" + bytes((12 << 20) - 1)  # a field of 12 MiB, skipped
+    data = gzip.compress(pprof.message(profile()).encode() + unknown)
+    sample = PUSH["RawSample"](raw_profile=data)
+    series = PUSH["RawProfileSeries"](samples=[sample] * 3)
+    with pytest.raises(RpcError, match="together are larger than") as refused:
+        call(get, "Push", PUSH["PushRequest"](series=[series]), PUSH["PushResponse"], PUSHER)
+    assert refused.value.code == "resource_exhausted"
+    assert kept(node) == []
+
+
 def test_a_container_beside_a_service_keeps_its_name(node: FakeNode, get: Get) -> None:
     push(get, pprof.write(profile()), service_name="ns/app", container="app")
     push(get, pprof.write(profile()), container="alone")
@@ -256,6 +267,7 @@ def test_what_is_unknown_is_a_partial_success(node: FakeNode, get: Get) -> None:
         (b"\x0a\x7f", "application/x-protobuf", 400),
         (b"{", "application/json", 400),
         (b'{"resourceProfiles": 5}', "application/json", 400),
+        (b"[" * (9 << 20), "application/json", 413),
         (b"", "text/plain", 415),
         (bytes(17 << 20), "application/x-protobuf", 413),
     ],
