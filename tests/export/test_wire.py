@@ -118,11 +118,11 @@ def test_damaged_messages_are_read_or_refused() -> None:
     assert refused > 500
 
 
-def test_a_message_of_a_million_parts_is_refused() -> None:
+def test_a_message_of_too_many_parts_is_refused() -> None:
     with pytest.raises(WireError, match="too many parts"):
-        Series.decode(b"\x12\x00" * 1_000_001)
+        Series.decode(b"\x12\x00" * 500_001)
     with pytest.raises(WireError, match="too many parts"):
-        Series.decode(Series(numbers=[0] * 9_000_000).encode())
+        Series.decode(Series(numbers=[0] * 4_100_000).encode())
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,9 @@ def test_the_audit_says_what_is_incomplete(ask: Get) -> None:
 def test_the_audit_compares_with_what_the_kernel_counted(counted: float, said: bool) -> None:
     """2 seconds profiled within 10; the kernel's counter grew by `counted`."""
     one = FakeNode(empty=True)
-    one.store.profiles.append(samples_of("cpu", [(START + NS, 2 * NS, STACKS[0][0], {"container": "c"})]))
+    one.store.profiles.append(
+        samples_of("cpu", [(START + NS, 2 * NS, STACKS[0][0], {"container": "c"})])
+    )
     name = "huatuo_cpu_cgroup_usage_seconds_total"
     for second in range(0, 11, 2):
         sample = {("c", "user"): counted * second / 10, ("other", "user"): 77.0 * second}

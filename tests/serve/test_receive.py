@@ -22,7 +22,6 @@ from tests.export.test_pprof import foreign
 from tests.serve.conftest import Get, client_of
 from tests.serve.fake_node import FakeNode
 from tests.serve.grafana import PUSH, DataSource, RpcError, call
-from tests.serve.memory_profiles import rows_of
 from tests.serve.test_pyroscope import CPU, FROM, STACKS, TO, stacks_of
 
 PUSHER = "/push.v1.PusherService/"
@@ -40,11 +39,7 @@ def get(node: FakeNode) -> Get:
 
 def kept(node: FakeNode) -> list[tuple[str, int, int, dict[str, str]]]:
     """(type, time, value, labels) of all that arrived."""
-    return [
-        (batch.type, time, value, dict(labels))
-        for batch in node.profiles.batches
-        for time, value, _, labels in rows_of(batch)
-    ]
+    return [(s.type, s.time, s.value, dict(s.labels)) for s in node.store.profiles.samples]
 
 
 def push(get: Get, data: bytes, **labels: str) -> None:
@@ -64,6 +59,17 @@ def test_what_is_pushed_can_be_asked_for(node: FakeNode, get: Get) -> None:
     assert {tuple(row[3].items()) for row in kept(node)} == {
         (("container", "shop"), ("region", "eu"))
     }
+
+
+def test_many_profiles_in_one_push_are_bounded_together(node: FakeNode, get: Get) -> None:
+    unknown = b"\xfa\x01\xff\xff\xff\x05" + bytes((12 << 20) - 1)  # a field of 12 MiB, skipped
+    data = gzip.compress(pprof.message(profile()).encode() + unknown)
+    sample = PUSH["RawSample"](raw_profile=data)
+    series = PUSH["RawProfileSeries"](samples=[sample] * 3)
+    with pytest.raises(RpcError, match="together are larger than") as refused:
+        call(get, "Push", PUSH["PushRequest"](series=[series]), PUSH["PushResponse"], PUSHER)
+    assert refused.value.code == "resource_exhausted"
+    assert kept(node) == []
 
 
 def test_a_container_beside_a_service_keeps_its_name(node: FakeNode, get: Get) -> None:
@@ -261,6 +267,7 @@ def test_what_is_unknown_is_a_partial_success(node: FakeNode, get: Get) -> None:
         (b"\x0a\x7f", "application/x-protobuf", 400),
         (b"{", "application/json", 400),
         (b'{"resourceProfiles": 5}', "application/json", 400),
+        (b"[" * (9 << 20), "application/json", 413),
         (b"", "text/plain", 415),
         (bytes(17 << 20), "application/x-protobuf", 413),
     ],

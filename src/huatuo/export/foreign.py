@@ -14,7 +14,16 @@ import numpy as np
 
 from huatuo.model.profile import Line, Location, Samples, Stack, StackStatus
 
-__all__ = ["MOST_FRAMES", "Imported", "Intake", "Measure", "clean_labels", "measure", "unique"]
+__all__ = [
+    "MOST_FRAMES",
+    "Imported",
+    "Intake",
+    "Measure",
+    "clean_labels",
+    "measure",
+    "named",
+    "unique",
+]
 
 MOST_FRAMES = 1024  # of one stack; more are cut at the outer end
 _MOST_LABELS = 32

@@ -91,7 +91,7 @@ class Message(msgspec.Struct, gc=False):
         return b"".join(out)
 
     @classmethod
-    def decode(cls, data: bytes | memoryview, objects: int = 1_000_000) -> Self:
+    def decode(cls, data: bytes | memoryview, objects: int = 500_000) -> Self:
         """At most `objects` messages, texts and (by eights) packed numbers. Raises WireError."""
         return _decode(cls, memoryview(data), _Budget(objects))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.requests import Request
 
 from huatuo.errors import HuatuoError
 from huatuo.export.compression import TooLarge, expanded
 from huatuo.serve.refusal import Refusal
 
-__all__ = ["LARGEST", "read_body"]
+__all__ = ["LARGEST", "json_document", "read_body"]
 
 LARGEST = 16 << 20  # as it comes
 _EXPANDED = 48 << 20
+_LARGEST_JSON = 8 << 20  # its objects take many times the memory of the text
 
 
 async def read_body(request: Request) -> bytes:
@@ -37,6 +39,16 @@ async def read_body(request: Request) -> bytes:
         raise Refusal(
             400, "bad_body", str(error), "the header says content-encoding: gzip"
         ) from None
+
+
+def json_document(data: bytes) -> object:
+    """Raises Refusal: 413 for what is too large, 400 for what is no JSON."""
+    if len(data) > _LARGEST_JSON:
+        raise _too_large(f"JSON of more than {_LARGEST_JSON >> 20} MiB is not read")
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise Refusal(400, "bad_json", f"not valid JSON: {error}") from None
 
 
 def _too_large(what: str) -> Refusal:

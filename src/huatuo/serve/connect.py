@@ -20,7 +20,7 @@ from huatuo.errors import HuatuoError, StoreError
 from huatuo.export.compression import compressed
 from huatuo.export.message import Message
 from huatuo.export.wire import WireError
-from huatuo.serve.body import read_body
+from huatuo.serve.body import json_document, read_body
 from huatuo.serve.refusal import Refusal
 from huatuo.serve.selector import SelectorError
 
@@ -104,11 +104,8 @@ async def _answer(methods: Mapping[str, Method], request: Request) -> Response:
 def _call(method: Method, kind: str, data: bytes, state: Any) -> bytes:
     if kind == _PROTO:
         return method.answer(method.request.decode(data), state).encode()
-    try:
-        document = msgspec.json.decode(data or b"{}")
-    except msgspec.DecodeError as error:
-        raise CallError("invalid_argument", f"not valid JSON: {error}") from None
-    answer = method.answer(method.request.from_json(document), state)
+    message = method.request.from_json(json_document(data or b"{}"))
+    answer = method.answer(message, state)
     return msgspec.json.encode(answer.to_json())
 
 

@@ -20,11 +20,11 @@ from starlette.routing import Route
 from huatuo.errors import HuatuoError, StoreError
 from huatuo.export import folded, otlp_messages, otlp_profiles, pprof
 from huatuo.export import pyroscope_messages as proto
-from huatuo.export.compression import TooLarge
+from huatuo.export.compression import TooLarge, expanded
 from huatuo.export.foreign import Imported, measure
 from huatuo.export.message import Message
 from huatuo.model.profile import Samples
-from huatuo.serve.body import read_body
+from huatuo.serve.body import json_document, read_body
 from huatuo.serve.connect import CallError, Method, connect_handler
 from huatuo.serve.multipart import form_parts
 from huatuo.serve.pyroscope_labels import SERVICE
@@ -36,6 +36,7 @@ from huatuo.store.profiles import ProfileStore
 __all__ = ["ROUTES"]
 
 _PROTOBUF, _JSON = "application/x-protobuf", "application/json"
+_MOST_ROWS = 1_000_000  # of one push
 _USUAL_RATE = 100  # samples a second
 
 
@@ -59,6 +60,7 @@ def _keep(store: ProfileStore, found: Imported) -> None:
 
 def _push(request: proto.PushRequest, state: Any) -> proto.PushResponse:
     """All or, if one of the profiles is damaged, nothing."""
+    left, rows = pprof.LARGEST, 0  # of all profiles together
     store, found = state.node.store.profiles, []
     known = False
     for series in request.series:
@@ -66,11 +68,15 @@ def _push(request: proto.PushRequest, state: Any) -> proto.PushResponse:
         family = labels.get("__name__", "")
         for sample in series.samples:
             try:
-                taken = pprof.read(
-                    sample.raw_profile, _as_ours(labels), family=family, now_ns=time.time_ns()
-                )
+                data = expanded(sample.raw_profile, left)
             except TooLarge as error:
-                raise CallError("resource_exhausted", f"a profile is {error}") from None
+                message = f"the profiles together are {error}; send fewer"
+                raise CallError("resource_exhausted", message) from None
+            taken = pprof.read(data, _as_ours(labels), family=family, now_ns=time.time_ns())
+            left -= len(data)
+            rows += sum(len(samples) for samples in taken.samples)
+            if rows > _MOST_ROWS:
+                raise CallError("resource_exhausted", f"more than {_MOST_ROWS} samples")
             found.append(taken)
             known = known or bool(taken.samples) or not taken.ignored
     if found and not known:
@@ -230,10 +236,7 @@ def _otlp_taken(kind: str, body: bytes, state: Any) -> Imported:
     if kind == _PROTOBUF:
         message = otlp_messages.ExportRequest.decode(body)
     else:
-        try:
-            message = otlp_messages.ExportRequest.from_json(msgspec.json.decode(body))
-        except msgspec.DecodeError as error:
-            raise HuatuoError(f"not valid JSON: {error}") from None
+        message = otlp_messages.ExportRequest.from_json(json_document(body))
     found = otlp_profiles.parse(message, time.time_ns())
     ours = [_relabelled(samples) for samples in found.samples]
     _keep(store, Imported(ours, []))
