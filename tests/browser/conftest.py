@@ -13,6 +13,7 @@ from huatuo.serve.app import create_app
 from huatuo.serve.server import serve
 from tests.browser.chromium import Browser, Page, find
 from tests.serve.fake_node import FakeNode
+from tests.serve.profile_double import add_profiles
 
 
 @dataclass
@@ -40,6 +41,7 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
             ready.set_result((port, loop, task))
 
         app = create_app(node, token=token, require_token=bool(token))
+        add_profiles(app, node.profiles)
         await serve(app, "127.0.0.1", 0, started=started)
 
     def run() -> None:

@@ -8,16 +8,17 @@ import { Help } from "./parts/help.js";
 import { WithProbes } from "./parts/probes.js";
 import { NodePage } from "./pages/node.js";
 import { EventsPage } from "./pages/events.js";
+import { ProfilesPage } from "./pages/profiles.js";
 import { ContainersPage } from "./pages/containers.js";
 import { ContainerPage } from "./pages/container.js";
 import { ProbesPage } from "./pages/probes.js";
 import { ExplorePage } from "./pages/explore.js";
 
 const PAGES = {
-  node: ["Node", NodePage], containers: ["Containers", ContainersPage], events: ["Events", EventsPage],
+  node: ["Node", NodePage], containers: ["Containers", ContainersPage], events: ["Events", EventsPage], profiles: ["Profiles", ProfilesPage],
   probes: ["Probes", ProbesPage], explore: ["Explore", ExplorePage], container: ["Container", ContainerPage],
 };
-const MENU = ["node", "containers", "events", "probes", "explore"];
+const MENU = ["node", "containers", "events", "profiles", "probes", "explore"];
 
 function App() {
   const route = useRoute();

@@ -1,0 +1,19 @@
+// A button that opens a small box below it; a click elsewhere or esc closes it.
+import { html, useEffect, useRef } from "../lib/dom.js";
+
+export function Pop({ title, label, onOpen, children }) {
+  const box = useRef();
+  useEffect(() => {
+    const outside = (event) => { if (!box.current.contains(event.target)) box.current.open = false; };
+    addEventListener("pointerdown", outside);
+    return () => removeEventListener("pointerdown", outside);
+  }, []);
+  const press = (event) => {
+    if (event.key !== "Escape" || !box.current.open) return;
+    event.stopPropagation();
+    box.current.open = false;
+    box.current.querySelector("summary").focus();
+  };
+  return html`<details class="pop" ref=${box} onKeyDown=${press} onToggle=${() => onOpen && onOpen(box.current.open)}>
+    <summary aria-label=${label}>${title}</summary><div class="pop-box">${children(() => { box.current.open = false; })}</div></details>`;
+}
