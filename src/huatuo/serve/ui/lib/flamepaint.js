@@ -140,8 +140,8 @@ const known = new WeakMap(); // names are measured once per answer
 export function lookOf(layout, { marks, factor, sample }) {
   const { tree } = layout;
   if (!known.has(tree.frames)) known.set(tree.frames, new Names(tree.frames));
-  const ground = hex(css("--ground"));
-  const faint = (color) => color.map((part, i) => Math.round(part + (ground[i] - part) * 0.78));
+  const quiet = hex(css("--line"));
+  const faint = (color) => color.map((part, i) => Math.round(part + (quiet[i] - part) * 0.86));
   const ink = (color, frame) => pixel(marks && !marks[frame] ? faint(color) : color);
   const root = hex(css("--panel2"));
   const ofKind = factor ? null : tree.frames.map((frame, i) => ink(i ? ofFrame(frame) : root, i));

@@ -70,15 +70,13 @@ export function ProfilesPage({ params }) {
   const title = titleOf(type, known, answer);
   const set = (more) => change({ ...more });
   const empty = answer && !answer.total && !answer.base_total;
-  return html`<h1 class="quiet">Profiles</h1>
-    <div class="filters">
+  return html`<div class="filters"><h1 class="quiet">Profiles</h1>
       <${Types} type=${type} known=${known} probes=${probes} />
       <${Labels} q=${params.q || ""} set=${(q) => set({ q, at: "" })} query=${{ type, ...period(held) }} />
       <span class="spread"></span>
-      ${range.live && html`<span class="live-state">as of ${clock(held.end)} <button type="button" onClick=${refresh}>Refresh</button></span>`}
       <${TakeAway} query=${query} flame=${flame} range=${held} />
     </div>
-    <${Overview} params=${params} held=${held} type=${type} title=${title} base=${base} />
+    <${Overview} params=${params} held=${held} type=${type} title=${title} base=${base} refresh=${refresh} />
     ${error ? html`<${Failed} error=${error} />` : types.error ? html`<${Failed} error=${types.error} />` : !answer ? html`<${Loading} what="Merging the samples" />`
       : empty ? html`<${NoSamples} type=${type} title=${title} known=${known} q=${params.q} range=${held} />`
         : html`<div class=${stale ? "stale" : ""}><${Views} params=${params} answer=${answer} base=${base} held=${held} isGauge=${about && about.is_gauge} set=${set} /></div>`}`;
@@ -94,7 +92,7 @@ function Types({ type, known, probes }) {
 }
 
 // When: all samples of the time around as a heatmap, with what is chosen of it.
-function Overview({ params, held, type, title, base }) {
+function Overview({ params, held, type, title, base, refresh }) {
   const outer = aroundOf(params.around, held) || held;
   const steps = stepsOf(outer);
   const { data, error } = useData(type ? "profiles/heatmap" : "", { type, start: steps.start.toFixed(3), end: steps.end.toFixed(3), q: params.q, step: steps.step });
@@ -111,7 +109,8 @@ function Overview({ params, held, type, title, base }) {
     ${error ? html`<${Failed} error=${error} />` : html`<${Samples} data=${data} steps=${steps} range=${outer} marks=${marks} unit=${data && title.unit} title=${title.text} onBrush=${brush} />`}
     <p class="dim small">${outer.back
       ? html`<b>${clock(held.start, 3)} – ${clock(held.end, 3)}</b> is chosen · <a href=${href("profiles", { ...rest, ...outer.back })}>back to ${clock(outer.start)} – ${clock(outer.end)}</a> · <a href=${href("profiles", { ...rest, from, to })}>enlarge</a>`
-      : html`A column is ${steps.column >= 60 ? `${steps.column / 60} min` : `${steps.column} s`}, read upwards. Drag from cell to cell to choose a time, click for one column.`}</p>
+      : html`<span class="how">A column is ${steps.column >= 60 ? `${steps.column / 60} min` : `${steps.column} s`}, read upwards. Drag from cell to cell to choose a time, click for one column.</span>`}
+      ${held.live && html` <span class="as-of">as of ${clock(held.end)} · <button type="button" class="as-link" onClick=${refresh}>Refresh</button></span>`}</p>
   </section>`;
 }
 
@@ -138,7 +137,7 @@ function Views({ params, answer, base, held, isGauge, set }) {
       <${Search} text=${params.find || ""} search=${search} tree=${tree} />
       <span class="spread"></span><${Compare} base=${base} q=${params.q} set=${set} />
     </div>
-    ${factor > 0 ? html`<${Changes} colorOf=${ofChange} />` : view !== "table" && html`<${Kinds} tree=${whole} colorOf=${ofFrame} />`}
+    ${view !== "table" && (factor > 0 ? html`<${Changes} colorOf=${ofChange} />` : html`<${Kinds} tree=${whole} colorOf=${ofFrame} />`)}
     ${view === "table" ? html`<${Functions} ...${table} compared=${factor > 0} />`
       : view === "sandwich" ? html`<${Sandwich} ...${table} model=${{ ...model, tree: whole }} fn=${params.fn} lib=${params.lib} find=${find} dark=${dark} />`
         : html`<${Flame} key=${view} layout=${layout} look=${look} at=${params.at || ""} onZoom=${zoom} upward=${view === "flame"}

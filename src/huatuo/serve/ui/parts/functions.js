@@ -32,7 +32,7 @@ function sorted(rows, columns, by) {
 export function Functions({ rows, marks, compared, total, unit, sort, setSort, pick, chosen, slim = false }) {
   const [most, setMost] = useState(STEP);
   const columns = compared && !slim ? [...PLAIN, ...CHANGES] : PLAIN;
-  const by = sort || (compared && !slim ? "totalchange" : "self");
+  const by = sort || (compared && !slim ? "selfchange" : "self");
   const found = useMemo(() => sorted(marks ? rows.filter((row) => marks[row.frame]) : rows, columns, by), [rows, marks, compared, by, slim]);
   const largest = found.reduce((all, row) => Math.max(all, row.self), 0) || 1;
   const head = ([name, title, , help]) => html`<th key=${name} class=${name === "name" ? "" : "num"} aria-sort=${by === name ? (name === "name" ? "ascending" : "descending") : undefined}>

@@ -8,7 +8,7 @@ import { Canvas, LEFT, RIGHT, TimeAxis, useWidth } from "./pane.js";
 
 // Seconds of a column → how many cells it has.
 const CELLS = new Map([[1, 25], [2, 40], [5, 50], [10, 50], [30, 50], [60, 60], [120, 60], [300, 60], [600, 60], [1800, 60], [3600, 60], [10800, 60], [43200, 60], [86400, 60]]);
-const HEIGHT = 150;
+const HEIGHT = innerHeight < 820 || innerWidth < 760 ? 100 : 150;
 const MOST_COLUMNS = 200;
 
 // What to ask for: columns begin at round times.
