@@ -55,9 +55,11 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
     thread = threading.Thread(target=run)
     thread.start()
     port, loop, task = ready.result(10)
-    yield Site(f"http://127.0.0.1:{port}/", node, loop)
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(5)
+    try:
+        yield Site(f"http://127.0.0.1:{port}/", node, loop)
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(5)
 
 
 @pytest.fixture(scope="session")

@@ -197,12 +197,12 @@ class FakeNode:
         self.totals: dict[tuple[str, ...], np.ndarray] = {}
         self.sums: dict[tuple[str, ...], float] = {}
         now = time.time_ns()
+        self.profiled = (now - history_seconds * 1_000_000_000, now)
         if not empty:
             for back in range(history_seconds, -1, -step):
                 self.tick(now - back * 1_000_000_000)
-            for ago in (0, 86400):
-                end = now - ago * 1_000_000_000
-                for batch in history(end - history_seconds * 1_000_000_000, end, nodes):
+            for ago in (0, 86400 * 1_000_000_000):
+                for batch in history(*(end - ago for end in self.profiled), nodes):
                     self.profiles.append(batch)
 
     def health(self) -> Health:

@@ -34,8 +34,8 @@ export function ofName(name) {
 
 // ---- frames of stacks ----
 
-// Hues apart for colour-blind eyes too, and of different lightness; what runs is told apart within.
-const KINDS = { kernel: [42, 0.62], native: [212, 0.5], runtime: [152, 0.42], jit: [300, 0.38], "": [210, 0.06] };
+// Hue, saturation, lightness on dark ground: apart for colour-blind eyes too, functions apart within.
+const KINDS = { kernel: [40, 0.6, 0.21], native: [212, 0.5, 0.27], runtime: [152, 0.42, 0.21], jit: [300, 0.38, 0.27], "": [210, 0.06, 0.27] };
 
 function hsl(hue, saturation, lightness) {
   const part = (n) => {
@@ -47,15 +47,15 @@ function hsl(hue, saturation, lightness) {
 
 // A frame's colour as [r, g, b]: hue by kind, moved a little by its hash.
 export function ofFrame({ kind, hash }) {
-  const [hue, saturation] = KINDS[kind] || KINDS[""];
-  const light = darkMode.matches ? 0.27 : 0.76;
+  const [hue, saturation, dim] = KINDS[kind] || KINDS[""];
+  const light = darkMode.matches ? dim : 0.76;
   return hsl(hue + ((hash >>> 4) % 13) - 6, saturation, light + ((hash >>> 9) % 8) * (darkMode.matches ? 0.012 : 0.014));
 }
 
 // −1 (less) is blue, 0 the colour of nothing, 1 (more) red.
-const LESS = { light: [67, 130, 190], dark: [58, 124, 186] };
+const LESS = { light: [98, 158, 216], dark: [44, 100, 158] };
 const SAME = { light: [226, 229, 232], dark: [58, 66, 74] };
-const MORE = { light: [226, 106, 84], dark: [186, 70, 52] };
+const MORE = { light: [226, 106, 84], dark: [172, 58, 42] };
 
 export function ofChange(change) {
   const theme = darkMode.matches ? "dark" : "light";
