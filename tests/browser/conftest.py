@@ -62,8 +62,9 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
         thread.join(5)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
+    """Its history ends when it is made, so it does not serve for long."""
     yield from served(FakeNode(history_seconds=1800))
 
 

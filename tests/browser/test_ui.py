@@ -56,7 +56,9 @@ def test_a_page_renders(name: str, width: int, dark: bool, page: Page, site: Sit
     assert page.run(unnamed) == 0
 
 
-@pytest.mark.parametrize("path", ["#/", "#/containers", "#/events", "#/profiles", "#/probes", "#/explore"])
+@pytest.mark.parametrize(
+    "path", ["#/", "#/containers", "#/events", "#/profiles", "#/probes", "#/explore"]
+)
 def test_an_empty_node_says_so(path: str, page: Page, empty_site: Site) -> None:
     page.resize(1440, 3000)
     page.open(empty_site.url + path)

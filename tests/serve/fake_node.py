@@ -1,6 +1,6 @@
 """A node that never was: generated containers, metrics and events behind the Node protocol.
 
-Run it to look at the UI without a kernel: python -m tests.serve.fake_node [port] [empty] [nodes=100000]
+To look at the UI without a kernel: python -m tests.serve.fake_node [port] [empty] [nodes=100000]
 """
 
 from __future__ import annotations

@@ -18,10 +18,9 @@ import numpy as np
 
 from huatuo.model.profile import FrameKind, Line, Location, Samples, Stack, StackStatus
 
-__all__ = ["HERTZ", "history"]
+__all__ = ["history"]
 
-HERTZ = 19
-_PERIOD_NS = 1_000_000_000 // HERTZ
+_PERIOD_NS = 1_000_000_000 // 19
 _KERNEL = {
     "read": "entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_pread64 vfs_read "
     "ext4_file_read_iter generic_file_read_iter filemap_read copy_page_to_iter _copy_to_iter",
@@ -37,8 +36,8 @@ _KERNEL = {
     "futex": "entry_SYSCALL_64_after_hwframe do_syscall_64 __x64_sys_futex do_futex futex_wake "
     "wake_up_q try_to_wake_up ttwu_queue_wakelist native_write_msr",
 }
-_VERBS = "parse read write encode decode hash sort merge scan fetch lock copy check build plan".split()
-_NOUNS = "row page tuple key index buffer header node block token chunk field batch cursor".split()
+_VERBS = ("parse", "read", "write", "encode", "hash", "sort", "merge", "scan", "fetch", "lock")
+_NOUNS = ("row", "page", "tuple", "key", "index", "buffer", "header", "node", "block", "batch")
 
 
 @dataclass
@@ -58,29 +57,30 @@ class _Program:
     calls: list[list[int]] = field(default_factory=list)
 
 
+def _entry(mapping: str, *functions: str) -> tuple[tuple[FrameKind, str, str], ...]:
+    """What every stack of a program begins with."""
+    start = (FrameKind.NATIVE, "libc.so.6", "__libc_start_main")
+    return (start, *((FrameKind.NATIVE, mapping, function) for function in functions))
+
+
 def _programs() -> list[_Program]:
     native, runtime = FrameKind.NATIVE, FrameKind.RUNTIME
-    start = ((native, "libc.so.6", "__libc_start_main"),)
-    python = "libpython3.11.so.1.0"
-    boot = (*start, (native, python, "Py_BytesMain"), (native, python, "_PyEval_EvalFrameDefault"))
-    node = (*start, (native, "node", "node::Start(int, char**)"), (native, "node", "uv_run"))
-    handler = "v8::internal::(anonymous namespace)::Invoke(v8::internal::Isolate*, InvokeParams const&)"
+    python = _entry("libpython3.11.so.1.0", "Py_BytesMain", "_PyEval_EvalFrameDefault")
+    invoke = "v8::internal::(anonymous namespace)::Invoke(v8::internal::Isolate*, Params const&)"
+    method = "std::unordered_map<std::string, redis::{Noun}<int>>::{verb}{i}(redis::{Noun} const&)"
     return [
         _Program("pg-0", "postgres", ("811", "812", "840"), "postgres",
-                 (*start, (native, "postgres", "PostmasterMain"), (native, "postgres", "PostgresMain"),
-                  (native, "postgres", "exec_simple_query")), native, "{Noun}{Verb}_{i}",
-                 "src/backend/executor/exec{Noun}.c", 4.0),
+                 _entry("postgres", "PostmasterMain", "PostgresMain", "exec_simple_query"),
+                 native, "{Noun}{Verb}_{i}", "src/backend/executor/exec{Noun}.c", 4.0),
         _Program("etl-7", "python3", ("2207",), "etl",
-                 (*boot, (runtime, "etl", "<module>"), (runtime, "etl", "main")), runtime,
-                 "{noun}s.{verb}_{noun}_{i}", "/app/etl/{noun}s.py", 2.0),
+                 (*python, (runtime, "etl", "<module>"), (runtime, "etl", "main")),
+                 runtime, "{noun}s.{verb}_{noun}_{i}", "/app/etl/{noun}s.py", 2.0),
         _Program("web-1", "node", ("3101", "3102"), "[anon]",
-                 (*node, (native, "node", handler)), FrameKind.JIT,
-                 "{verb}{Noun}{i}", "/srv/app/{noun}.js", 2.0),
+                 _entry("node", "node::Start(int, char**)", "uv_run", invoke),
+                 FrameKind.JIT, "{verb}{Noun}{i}", "/srv/app/{noun}.js", 2.0),
         _Program("redis-2", "redis-server", ("4001",), "redis-server",
-                 (*start, (native, "redis-server", "aeMain"),
-                  (native, "redis-server", "aeProcessEvents")), native,
-                 "std::unordered_map<std::string, redis::{Noun}<int>>::{verb}{i}(redis::{Noun}<int> const&)",
-                 "src/{noun}.cc", 1.0),
+                 _entry("redis-server", "aeMain", "aeProcessEvents"),
+                 native, method, "src/{noun}.cc", 1.0),
     ]  # fmt: skip
 
 
@@ -89,7 +89,9 @@ def _grow(program: _Program, random_: random.Random, functions: int) -> None:
     for i in range(functions):
         verb, noun = random_.choice(_VERBS), random_.choice(_NOUNS)
         words = {"verb": verb, "noun": noun, "Verb": verb.title(), "Noun": noun.title(), "i": i}
-        line = Line(program.style.format(**words), program.source.format(**words), 20 + 7 * (i % 90))
+        line = Line(
+            program.style.format(**words), program.source.format(**words), 20 + 7 * (i % 90)
+        )
         lines = (line,)
         if program.kind is FrameKind.NATIVE and i % 9 == 4:  # something small was inlined into it
             lines = (Line(f"likely_{noun}", line.file, line.line + 3), line)

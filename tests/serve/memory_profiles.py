@@ -1,4 +1,4 @@
-"""A profile store in plain lists: enough of the protocol to test the API and the UI without files."""
+"""A profile store in plain lists: enough of the protocol to test API and UI without files."""
 
 from __future__ import annotations
 

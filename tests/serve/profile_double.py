@@ -63,9 +63,7 @@ def _matchers(text: str) -> Iterator[Matcher]:
 
 
 def _query(query: Query) -> ProfileQuery:
-    return ProfileQuery(
-        query.choice("type"), *query.period_ns(), tuple(_matchers(query.text("q")))
-    )
+    return ProfileQuery(query.choice("type"), *query.period_ns(), tuple(_matchers(query.text("q"))))
 
 
 def _types(store: ProfileStore, context: Context) -> dict[str, Any]:

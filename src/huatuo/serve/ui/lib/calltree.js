@@ -50,9 +50,16 @@ export function hashOf(text) {
   return hash >>> 0;
 }
 
+const counted = new WeakMap();
+
 // Which node has a parent that is the same frame, at any distance: recursion, not to be counted twice.
 function innerOnes(tree) {
-  const { size, parent, frame } = tree;
+  if (!counted.has(tree)) counted.set(tree, findInner(tree));
+  return counted.get(tree);
+}
+
+function findInner(tree) {
+  const { size, frame } = tree;
   const children = childrenOf(tree);
   const open = new Int32Array(tree.frames.length);
   const inner = new Uint8Array(size);

@@ -1,8 +1,10 @@
 // A button that opens a small box below it; a click elsewhere or esc closes it.
-import { html, useEffect, useRef } from "../lib/dom.js";
+import { html, useEffect, useRef, useState } from "../lib/dom.js";
 
-export function Pop({ title, label, onOpen, children }) {
+// `children(close)` is made only while it is open.
+export function Pop({ title, label, children }) {
   const box = useRef();
+  const [open, set] = useState(false);
   useEffect(() => {
     const outside = (event) => { if (!box.current.contains(event.target)) box.current.open = false; };
     addEventListener("pointerdown", outside);
@@ -14,6 +16,6 @@ export function Pop({ title, label, onOpen, children }) {
     box.current.open = false;
     box.current.querySelector("summary").focus();
   };
-  return html`<details class="pop" ref=${box} onKeyDown=${press} onToggle=${() => onOpen && onOpen(box.current.open)}>
-    <summary aria-label=${label}>${title}</summary><div class="pop-box">${children(() => { box.current.open = false; })}</div></details>`;
+  return html`<details class="pop" ref=${box} onKeyDown=${press} onToggle=${() => set(box.current.open)}>
+    <summary aria-label=${label}>${title}</summary>${open && html`<div class="pop-box">${children(() => { box.current.open = false; })}</div>`}</details>`;
 }
