@@ -172,6 +172,34 @@ def test_the_wheel_zooms_with_ctrl_and_scrolls_without(page: Page, site: Site) -
     assert hover(page, 0.98, 2).splitlines()[0] == "node::Start(int, char**)"
 
 
+def test_fingers_tap_pan_and_pinch(page: Page, site: Site) -> None:
+    page.resize(390, 844)
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    opened(page, site, view="icicle")
+    bar = "document.querySelector('.flame-bar').innerText"
+    box = page.box(".flame-box")
+    x, y = box["x"] + 20, box["y"] + 2.5 * ROW
+    page.touch("touchStart", (x, y), (x + 60, y))
+    for apart in (90, 120, 160, 220, 300):
+        page.touch("touchMove", (x, y), (x + apart, y))
+    page.touch("touchEnd")
+    assert page.run("location.hash").count("at=") == 0
+    tap = (box["x"] + 0.7 * box["width"], y)  # before the pinch this was _PyEval_EvalFrameDefault
+    page.touch("touchStart", tap)
+    page.touch("touchEnd")
+    page.wait(f"{bar}.startsWith('PostmasterMain')")
+    page.wait("location.hash.includes('at=2.')")
+
+
+def test_pictures_are_sharp(page: Page, site: Site) -> None:
+    page.resize(800, 700, dots=2.5)
+    opened(page, site, view="icicle")
+    sizes = "(c => [c.width, c.height, c.clientWidth, c.clientHeight])"
+    wide, tall, width, height = page.run(f"{sizes}(document.querySelector('.flame canvas'))")
+    assert (wide, tall) == (round(2.5 * width), round(2.5 * height))
+    assert hover(page, 0.98, 2).splitlines()[0] == "node::Start(int, char**)"
+
+
 def test_the_keys_walk_and_zoom(page: Page, site: Site) -> None:
     opened(page, site)
     page.run("document.querySelector('.flame-box').focus()")

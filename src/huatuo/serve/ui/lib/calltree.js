@@ -44,7 +44,7 @@ function frameOf({ names, kinds, mappings, files, nodes }, i) {
   };
 }
 
-export function hashOf(text) {
+function hashOf(text) {
   let hash = 2166136261;
   for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 16777619);
   return hash >>> 0;

@@ -10,11 +10,12 @@ const SMALLEST_TEXT = 34; // px of a frame that gets a name
 const LONGEST = 200; // letters of a name that are looked at
 const FONT = "12px system-ui, -apple-system, \"Segoe UI\", Roboto, sans-serif";
 
-export const pixel = ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+const pixel = ([r, g, b]) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
 // What tells functions apart when there is little room: no arguments, no templates, no path.
-export function brief(name) {
-  const bare = name.replace(/^LazyCompile:[*~]?/, "").replace(/\((?!\*|anonymous)[^()]*\)(?: const)?$/, "");
+function brief(name) {
+  if (!name.includes("::")) return name.split("/").pop() || name;
+  const bare = name.replace(/\((?!\*|anonymous)[^()]*\)(?: const)?$/, "");
   let depth = 0;
   let text = "";
   for (const letter of bare) {
@@ -23,11 +24,11 @@ export function brief(name) {
     if (letter === ">" && depth) depth -= 1;
   }
   const parts = text.split("::");
-  return (parts.length > 2 ? parts.slice(-2).join("::") : text).split("/").pop() || name;
+  return parts.slice(-2).join("::") || name;
 }
 
-// Names with their widths, measured once.
-export class Names {
+// Names in three lengths with their widths, measured once.
+class Names {
   constructor(frames) {
     this.frames = frames;
     this.full = new Map();
@@ -38,18 +39,19 @@ export class Names {
     if (!known) {
       const name = this.frames[number].name.slice(0, LONGEST);
       const short = brief(name);
-      known = { name, short, width: pen.measureText(name).width, shortWidth: pen.measureText(short).width };
+      known = [name, short, short.split("::").pop()].map((text) => [text, pen.measureText(text).width]);
       this.full.set(number, known);
     }
     return known;
   }
 
   fitting(pen, number, room) {
-    const { name, short, width, shortWidth } = this.of(pen, number);
-    if (width <= room) return name;
-    if (shortWidth <= room) return short;
-    const letters = Math.floor((room / shortWidth) * short.length) - 2;
-    return letters > 2 ? `${short.slice(0, letters)}…` : "";
+    const forms = this.of(pen, number);
+    const found = forms.find(([, width]) => width <= room);
+    if (found) return found[0];
+    const [last, width] = forms[2];
+    const letters = Math.floor((room / width) * last.length) - 2;
+    return letters > 2 ? `${last.slice(0, letters)}…` : "";
   }
 }
 

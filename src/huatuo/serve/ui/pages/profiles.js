@@ -7,8 +7,8 @@ import { layoutOf, widthsOf } from "../lib/flamelayout.js";
 import { lookOf } from "../lib/flamepaint.js";
 import { clock } from "../lib/format.js";
 import { useData } from "../lib/load.js";
-import { goLive, iso, period, seconds, useRange } from "../lib/time.js";
-import { change, current, go, href } from "../lib/url.js";
+import { iso, period, seconds, useRange } from "../lib/time.js";
+import { change, current, href } from "../lib/url.js";
 import { share } from "../lib/worth.js";
 import { Audit, Changes, Kinds } from "../parts/audit.js";
 import { Compare, baseOf, factorOf } from "../parts/compare.js";
@@ -64,22 +64,21 @@ export function ProfilesPage({ params }) {
   const type = params.type || ((known.find((one) => one.name === "cpu") || known[0] || { name: types.data ? "cpu" : "" }).name);
   const query = { type, ...period(held), q: params.q };
   const base = baseOf(params, held);
-  const flame = { ...query, max_nodes: MAX_NODES, ...(base.known ? { base_start: base.start.toFixed(3), base_end: base.end.toFixed(3), base_q: base.way === "selector" ? base.q || "{}" : params.q } : {}) };
+  const flame = { ...query, max_nodes: MAX_NODES, ...(base.known ? { base_start: base.start.toFixed(3), base_end: base.end.toFixed(3), base_q: base.way === "selector" ? base.q || "{}" : "" } : {}) };
   const { data: answer, error, stale } = useData(type ? "profiles/flame" : "", flame);
   const about = known.find((one) => one.name === type);
   const title = titleOf(type, known, answer);
-  const set = (more) => change({ ...more });
   const empty = answer && !answer.total && !answer.base_total;
   return html`<div class="filters"><h1 class="quiet">Profiles</h1>
       <${Types} type=${type} known=${known} probes=${probes} />
-      <${Labels} q=${params.q || ""} set=${(q) => set({ q, at: "" })} query=${{ type, ...period(held) }} />
+      <${Labels} q=${params.q || ""} set=${(q) => change({ q, at: "" })} query=${{ type, ...period(held) }} />
       <span class="spread"></span>
       <${TakeAway} query=${query} flame=${flame} range=${held} />
     </div>
     <${Overview} params=${params} held=${held} type=${type} title=${title} base=${base} refresh=${refresh} />
     ${error ? html`<${Failed} error=${error} />` : types.error ? html`<${Failed} error=${types.error} />` : !answer ? html`<${Loading} what="Merging the samples" />`
       : empty ? html`<${NoSamples} type=${type} title=${title} known=${known} q=${params.q} range=${held} />`
-        : html`<div class=${stale ? "stale" : ""}><${Views} params=${params} answer=${answer} base=${base} held=${held} isGauge=${about && about.is_gauge} set=${set} /></div>`}`;
+        : html`<div class=${stale ? "stale" : ""}><${Views} params=${params} answer=${answer} base=${base} held=${held} isGauge=${about && about.is_gauge} /></div>`}`;
 }
 
 // The types with samples, and those whose profiler is known though it has measured nothing.
@@ -114,7 +113,7 @@ function Overview({ params, held, type, title, base, refresh }) {
   </section>`;
 }
 
-function Views({ params, answer, base, held, isGauge, set }) {
+function Views({ params, answer, base, held, isGauge }) {
   const dark = useDark();
   const view = VIEWS.some(([name]) => name === params.view) ? params.view : "flame";
   const factor = base.known ? factorOf(answer, base, held, isGauge) : 0;
@@ -129,19 +128,19 @@ function Views({ params, answer, base, held, isGauge, set }) {
   const to = (more) => href("profiles", { ...current().params, ...more });
   const sandwich = (frame) => to({ view: "sandwich", fn: frame.name, lib: frame.mapping, at: "" });
   const find = (frame) => to({ find: `^${frame.name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$` });
-  const table = { rows, marks: search.marks, unit: answer.unit, total: answer.total, sort: params.sort, setSort: (sort) => set({ sort }), pick: sandwich };
+  const table = { rows, marks: search.marks, unit: answer.unit, total: answer.total, sort: params.sort, setSort: (sort) => change({ sort }), pick: sandwich };
   const zoom = (at, replace) => change({ at }, replace);
   return html`<${Audit} answer=${answer} base=${base.known && base.text} />
     <div class="filters">
       <span class="toggle" role="group" aria-label="Shown as">${VIEWS.map(([name, text]) => html`<a key=${name} class=${name === view ? "on" : ""} aria-current=${name === view ? "true" : undefined} title=${HELP[name]} href=${to({ view: name === "flame" ? "" : name, at: "" })}>${text}</a>`)}</span>
       <${Search} text=${params.find || ""} search=${search} tree=${tree} />
-      <span class="spread"></span><${Compare} base=${base} q=${params.q} set=${set} />
+      <span class="spread"></span><${Compare} base=${base} q=${params.q} set=${change} />
     </div>
     ${view !== "table" && (factor > 0 ? html`<${Changes} colorOf=${ofChange} />` : html`<${Kinds} tree=${whole} colorOf=${ofFrame} />`)}
     ${view === "table" ? html`<${Functions} ...${table} compared=${factor > 0} />`
       : view === "sandwich" ? html`<${Sandwich} ...${table} model=${{ ...model, tree: whole }} fn=${params.fn} lib=${params.lib} find=${find} dark=${dark} />`
         : html`<${Flame} key=${view} layout=${layout} look=${look} at=${params.at || ""} onZoom=${zoom} upward=${view === "flame"}
-          label=${`${answer.title} as ${view}: ${tree.size - 1} frames; as a table: view Table`} onKey=${(key, node) => key === "s" && node > 0 && (() => go("profiles", { ...current().params, view: "sandwich", fn: tree.frames[tree.frame[node]].name, lib: tree.frames[tree.frame[node]].mapping, at: "" }))}
+          label=${`${answer.title} as ${view}: ${tree.size - 1} frames; as a table: view Table`} onKey=${(key, node) => key === "s" && node > 0 && (() => { location.hash = sandwich(tree.frames[tree.frame[node]]); })}
           card=${(node) => html`<${Card} model=${model} node=${node} />`}
           bar=${(node) => html`<${Chosen} model=${model} node=${node} sandwich=${sandwich} find=${find} whole=${params.at && (() => zoom(""))} />`} />`}`;
 }

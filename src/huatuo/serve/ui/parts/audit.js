@@ -1,5 +1,5 @@
 // What a profile says about itself: how much of it is whole, whether it adds up, what was lost.
-import { html } from "../lib/dom.js";
+import { html, useState } from "../lib/dom.js";
 import { count, percent } from "../lib/format.js";
 import { share, worth } from "../lib/worth.js";
 
@@ -29,11 +29,15 @@ function partsOf({ audit, title, unit, total, samples }) {
   return parts;
 }
 
+// What a part means is said on hover and, for fingers and keys, below the line while it is chosen.
 export function Audit({ answer, base }) {
   const { audit, dropped } = answer;
+  const [meaning, say] = useState("");
+  const part = (text, why, wrong) => html`<span class=${wrong ? "wrong" : ""} title=${why} tabindex="0" onFocus=${() => say(why)} onBlur=${() => say("")}>${text}</span>`;
   return html`<div class="audit">
-    <p>${partsOf(answer).map(([text, why, wrong], i) => html`${i > 0 && " · "}<span key=${i} class=${wrong ? "wrong" : ""} title=${why} tabindex="0">${text}</span>`)}
-      ${dropped > 0 && html` · <span title="They are too small to be seen; their values are still in the totals of what called them." tabindex="0">${count(dropped)} smallest frames left out</span>`}</p>
+    <p>${partsOf(answer).map(([text, why, wrong], i) => html`${i > 0 && " · "}${part(text, why, wrong)}`)}
+      ${dropped > 0 && html` · ${part(`${count(dropped)} smallest frames left out`, "They are too small to be seen; their values are still in the totals of what called them.")}`}</p>
+    ${meaning && html`<p class="dim small" role="status">${meaning}</p>`}
     ${(audit.notes || []).map((note) => html`<p class="caution" role="note" key=${note}>${note}</p>`)}
     ${base && !answer.base_total && html`<p class="caution" role="note">There is nothing to compare with: no samples match in ${base}.</p>`}
   </div>`;

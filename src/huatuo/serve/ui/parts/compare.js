@@ -1,10 +1,10 @@
-// What a profile is compared with: the period before, yesterday, a time brushed over, other samples.
+// What a profile is compared with: the time before, yesterday, a time brushed over, other samples.
 import { html } from "../lib/dom.js";
 import { clock, moment } from "../lib/format.js";
 import { Text } from "./labels.js";
 
 const DAY = 86400;
-const WAYS = [["", "nothing"], ["previous", "the period before"], ["day", "the same time yesterday"], ["brush", "a time brushed above"], ["selector", "other samples"]];
+const WAYS = [["", "nothing"], ["previous", "the time before"], ["day", "yesterday"], ["brush", "a time brushed"], ["selector", "other samples"]];
 
 const ends = (text) => {
   const [start, end] = text.split("/").map((one) => Date.parse(one) / 1000);
@@ -17,7 +17,7 @@ export function baseOf({ base = "", base_q: q = "", by }, range) {
   const span = range.end - range.start;
   const brushed = base.includes("/") && ends(base);
   const found = {
-    previous: { start: range.start - span, end: range.start, text: "the period before" },
+    previous: { start: range.start - span, end: range.start, text: "the time before" },
     day: { start: range.start - DAY, end: range.end - DAY, text: "the same time yesterday" },
     selector: { start: range.start, end: range.end, q, text: q || "all samples" },
   }[base] || (brushed && { ...brushed, text: `${clock(brushed.start)} – ${clock(brushed.end)}` });

@@ -123,7 +123,7 @@ function clamp(layout, x0, span) {
   return { x0: left, x1: left + wide };
 }
 
-export function scaleBy(self, factor, x) {
+function scaleBy(self, factor, x) {
   const { state, layout, width } = self;
   const span = state.x1 - state.x0;
   const fixed = state.x0 + (x / width) * span;

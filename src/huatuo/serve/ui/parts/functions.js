@@ -48,7 +48,7 @@ export function Functions({ rows, marks, compared, total, unit, sort, setSort, p
     ${found.length > most && html`<p><button type="button" onClick=${() => setMost(most + 3 * STEP)}>${Math.min(3 * STEP, found.length - most)} more</button></p>`}`;
 }
 
-const Pair = ({ value, total, unit }) => html`${share(value, total)} <span class="dim">${worth(value, unit)}</span>`;
+const Pair = ({ value, total, unit }) => html`<span title=${worth(value, unit)}>${share(value, total)}</span> <span class="dim">${worth(value, unit)}</span>`;
 
 export const Change = ({ now, before, unit }) => (now || before
   ? html`<span class=${now > before ? "more-now" : now < before ? "less-now" : ""}>${signed(now - before, unit)}</span> <span class="dim">${change(now, before)}</span>` : "–");

@@ -21,7 +21,10 @@ export function stepsOf(range) {
 
 const cellOf = (steps, time) => Math.floor((time - steps.start) / steps.step + 1e-6);
 
-function paint(pen, { values, steps, range, plot, marks }) {
+// What was answered for other steps, while the next answer is on its way: how many cells it is off.
+const shiftOf = (data, steps) => (Math.abs(data.step_ns / 1e9 - steps.step) < 1e-6 ? Math.round((data.start_ns / 1e9 - steps.start) / steps.step) : NaN);
+
+function paint(pen, { values, shift, steps, range, plot, marks }) {
   const { column, cells } = steps;
   const colors = scale64();
   const most = values.reduce((a, b) => Math.max(a, b), 0) || 1;
@@ -33,8 +36,9 @@ function paint(pen, { values, steps, range, plot, marks }) {
   pen.clip();
   pen.fillStyle = css("--panel2");
   pen.fillRect(LEFT, 0, plot, HEIGHT);
-  values.forEach((value, i) => {
-    if (!value) return;
+  values.forEach((value, at) => {
+    const i = at + shift;
+    if (!value || !(i >= 0)) return;
     const time = steps.start + Math.floor(i / cells) * column;
     const left = Math.floor(x(time));
     const top = Math.floor(HEIGHT - ((i % cells) + 1) * tall);
@@ -79,6 +83,7 @@ export function Samples({ data, steps, range, marks, unit, title, onBrush }) {
   const [hint, setHint] = useState(null);
   const [brush, setBrush] = useState(null);
   const { cells, column, step } = steps;
+  const shift = data ? shiftOf(data, steps) : 0;
   const at = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
     const x = Math.min(Math.max(event.clientX - box.left, 0), plot - 1);
@@ -111,11 +116,11 @@ export function Samples({ data, steps, range, marks, unit, title, onBrush }) {
   const all = brush ? [...marks, { start: brush[0], end: brush[1], color: "--text", fill: true }] : marks;
   return html`<div class="samples pane" ref=${root} role="img" aria-label=${`${title} over time: a column is ${column} seconds`}>
     <div class="drawing" style=${{ height: `${HEIGHT}px` }}>${width > 0 && html`<${Canvas} width=${width} height=${HEIGHT} inputs=${[data, range.start, range.end, JSON.stringify(all)]}
-      paint=${(pen) => paint(pen, { values: data ? data.values : [], steps, range, plot, marks: all })} />`}</div>
+      paint=${(pen) => paint(pen, { values: data ? data.values : [], shift, steps, range, plot, marks: all })} />`}</div>
     <div class="over" style=${{ left: `${LEFT}px`, right: `${RIGHT}px`, height: `${HEIGHT}px` }} onPointerDown=${down} onPointerMove=${move} onPointerUp=${up} onPointerLeave=${() => setHint(null)} onPointerCancel=${stop}>
       ${hint && data && html`<div class="tip" style=${{ transform: `translate(${hint.x > plot / 2 ? `calc(${hint.x - 10}px - 100%)` : `${hint.x + 10}px`}, ${HEIGHT + 4}px)` }}>${brush
         ? html`<b>${clock(brush[0], 3)} – ${clock(brush[1], 3)}</b>`
-        : html`<b>${clock(hint.start, step < 1 ? 3 : 0)}</b> ${worth(data.values[hint.cell] || 0, unit)} in ${worth(step * 1e9, "nanoseconds")}`}</div>`}
+        : html`<b>${clock(hint.start, step < 1 ? 3 : 0)}</b> ${worth(data.values[hint.cell - shift] || 0, unit)} in ${worth(step * 1e9, "nanoseconds")}`}</div>`}
     </div>
     ${width > 0 && html`<${TimeAxis} range=${range} plot=${plot} />`}
   </div>`;
