@@ -70,7 +70,8 @@ def names_of(stack: Stack) -> Path:
 def module(page: Page, name: str, body: str) -> Any:
     """Runs `body` with the UI's module `name` as `m`, and the tree that is shown as `answer`."""
     script = f"""(async () => {{
-        const m = await import(document.querySelector("link[href$='lib/{name}.js']").href);
+        const main = document.querySelector("script[type=module]").src;
+        const m = await import(new URL("lib/{name}.js", main));
         const asked = performance.getEntriesByType("resource").map((one) => one.name);
         const answer = await (await fetch(asked.findLast((url) => url.includes("/flame?")))).json();
         {body} }})()"""

@@ -32,11 +32,13 @@ const HELP = {
 const MAX_NODES = 100000;
 const RENEW_SECONDS = 60;
 
+const nowOf = (range) => ({ ...range, start: Date.now() / 1000 - range.span, end: Date.now() / 1000 });
+
 // A graph that changes under one's eyes is of no use: while following the present, the time stands
 // still until somebody asks, or nobody has touched anything for a while.
 function useHeld(range, untouched) {
   const [turn, setTurn] = useState(0);
-  const held = useMemo(() => range, [range.live ? `live ${range.span}` : `${range.start} ${range.end}`, turn]);
+  const held = useMemo(() => (turn && range.live ? nowOf(range) : range), [range.live ? `live ${range.span}` : `${range.start} ${range.end}`, turn]);
   const refresh = () => setTurn((old) => old + 1);
   useEffect(() => {
     const busy = document.querySelector(".flame-box:hover, .flame-box:focus, .samples:hover, details[open], tr:hover");
