@@ -139,10 +139,11 @@ class Page:
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 
-    def resize(self, width: int, height: int) -> None:
+    def resize(self, width: int, height: int, dots: float = 1) -> None:
+        """`dots`: device pixels per pixel."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
+            width=width, height=height, deviceScaleFactor=dots, mobile=width < 600,
         )  # fmt: skip
 
     def theme(self, dark: bool) -> None:
@@ -193,6 +194,11 @@ class Page:
             " return {x: b.x, y: b.y, width: b.width, height: b.height}; })()"
         )
         return found
+
+    def touch(self, kind: str, *places: tuple[float, float]) -> None:
+        """`kind`: touchStart, touchMove or touchEnd, of all fingers that are down."""
+        points = [{"x": x, "y": y} for x, y in places]
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def click(self, selector: str) -> None:
         box = self.box(selector)

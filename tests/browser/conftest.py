@@ -13,6 +13,7 @@ from huatuo.serve.app import create_app
 from huatuo.serve.server import serve
 from tests.browser.chromium import Browser, Page, find
 from tests.serve.fake_node import FakeNode
+from tests.serve.profile_double import add_profiles
 
 
 @dataclass
@@ -40,6 +41,7 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
             ready.set_result((port, loop, task))
 
         app = create_app(node, token=token, require_token=bool(token))
+        add_profiles(app, node.profiles)
         await serve(app, "127.0.0.1", 0, started=started)
 
     def run() -> None:
@@ -53,13 +55,16 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
     thread = threading.Thread(target=run)
     thread.start()
     port, loop, task = ready.result(10)
-    yield Site(f"http://127.0.0.1:{port}/", node, loop)
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(5)
+    try:
+        yield Site(f"http://127.0.0.1:{port}/", node, loop)
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(5)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
+    """Its history ends when it is made, so it does not serve for long."""
     yield from served(FakeNode(history_seconds=1800))
 
 

@@ -16,6 +16,12 @@ PAGES = {
     "record": "#/events?range=1h&id=1",
     "probes": "#/probes",
     "explore": "#/explore?range=1h&name=huatuo_cpu_sched_wait_seconds",
+    "profiles": "#/profiles?range=1h",
+    "inverted": "#/profiles?range=1h&view=inverted",
+    "sandwich": "#/profiles?range=1h&view=sandwich",
+    "functions": "#/profiles?range=1h&view=table",
+    "difference": "#/profiles?range=15m&base=previous",
+    "no-samples": "#/profiles?type=lock",
     "explore-lines": "#/explore?range=1h&name=huatuo_cpu_sched_run_seconds_total&by=container",
 }
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}

@@ -17,6 +17,9 @@ PAGES = {
     "container": ("#/container?name=pg-0", "Waits for a CPU because of"),
     "events": ("#/events?range=1h", "net.drop"),
     "record": ("#/events?range=1h&id=1", "Fields"),
+    "profiles": ("#/profiles", "complete stacks"),
+    "sandwich": ("#/profiles?view=sandwich", "Called by"),
+    "functions": ("#/profiles?view=table&base=previous&range=5m", "Self, change"),
     "probes": ("#/probes", "What the governor did"),
     "explore": ("#/explore?name=huatuo_cpu_sched_wait_seconds", "Copy PromQL"),
 }
@@ -53,7 +56,9 @@ def test_a_page_renders(name: str, width: int, dark: bool, page: Page, site: Sit
     assert page.run(unnamed) == 0
 
 
-@pytest.mark.parametrize("path", ["#/", "#/containers", "#/events", "#/probes", "#/explore"])
+@pytest.mark.parametrize(
+    "path", ["#/", "#/containers", "#/events", "#/profiles", "#/probes", "#/explore"]
+)
 def test_an_empty_node_says_so(path: str, page: Page, empty_site: Site) -> None:
     page.resize(1440, 3000)
     page.open(empty_site.url + path)
@@ -149,7 +154,7 @@ def test_keys(page: Page, site: Site) -> None:
     shown(page, "How to use this")
     page.key("Escape")
     page.wait("!document.querySelector('dialog')")
-    for number, word in (("2", "Who waits"), ("4", "governor"), ("3", "live")):
+    for number, word in (("2", "Who waits"), ("5", "governor"), ("4", "complete"), ("3", "live")):
         page.key(number)
         shown(page, word)
     page.key("/")

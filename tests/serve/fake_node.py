@@ -1,6 +1,6 @@
 """A node that never was: generated containers, metrics and events behind the Node protocol.
 
-Run it to look at the UI without a kernel: python -m tests.serve.fake_node [port] [empty]
+To look at the UI without a kernel: python -m tests.serve.fake_node [port] [empty] [nodes=100000]
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.serve.params import rfc3339
+from tests.serve.made_up_profiles import history
+from tests.serve.memory_profiles import MemoryProfiles
 from tests.serve.memory_store import MemoryStore
 
 SLOTS = 27
@@ -152,6 +154,29 @@ PROBES = [
         {"rate_limited": 4788},
         {"ring_full": 12},
     ),
+    ProbeState(
+        "profile.cpu",
+        "running",
+        "",
+        ["profiles"],
+        "Where CPU time is spent, by stack",
+        ["perf_event/cpu-clock"],
+        [],
+        50,
+        38.0,
+        11800.0,
+        0.0004,
+    ),
+    ProbeState(
+        "profile.lock",
+        "unavailable",
+        "this kernel has no sleepable task iterator (needs 5.18)",
+        ["profiles"],
+        "Who waits for which lock",
+        [],
+        [],
+        40,
+    ),
 ]
 _REASONS = ["NO_SOCKET", "TCP_INVALID_SEQUENCE", "QDISC_DROP"]
 
@@ -159,8 +184,11 @@ _REASONS = ["NO_SOCKET", "TCP_INVALID_SEQUENCE", "QDISC_DROP"]
 class FakeNode:
     """`history_seconds` of made-up past, then live if `run()` is awaited."""
 
-    def __init__(self, history_seconds: int = 3600, step: int = 5, empty: bool = False) -> None:
+    def __init__(
+        self, history_seconds: int = 3600, step: int = 5, empty: bool = False, nodes: int = 20_000
+    ) -> None:
         self.store = MemoryStore()
+        self.profiles = MemoryProfiles()
         self.random = random.Random(7)
         self.rng = np.random.default_rng(7)
         self.step = step
@@ -169,9 +197,13 @@ class FakeNode:
         self.totals: dict[tuple[str, ...], np.ndarray] = {}
         self.sums: dict[tuple[str, ...], float] = {}
         now = time.time_ns()
+        self.profiled = (now - history_seconds * 1_000_000_000, now)
         if not empty:
             for back in range(history_seconds, -1, -step):
                 self.tick(now - back * 1_000_000_000)
+            for ago in (0, 86400 * 1_000_000_000):
+                for batch in history(*(end - ago for end in self.profiled), nodes):
+                    self.profiles.append(batch)
 
     def health(self) -> Health:
         status, problems = ("ok", []) if not self.empty else ("degraded", ["no BPF: not root"])
@@ -376,13 +408,17 @@ class FakeNode:
 async def main() -> None:
     from huatuo.serve.app import create_app
     from huatuo.serve.server import serve
+    from tests.serve.profile_double import add_profiles
 
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 19799
-    node = FakeNode(empty="empty" in sys.argv)
+    nodes = next((int(a[6:]) for a in sys.argv if a.startswith("nodes=")), 20_000)
+    node = FakeNode(empty="empty" in sys.argv, nodes=nodes)
+    app = create_app(node)
+    add_profiles(app, node.profiles)
     live = asyncio.create_task(node.run())
     print(f"http://127.0.0.1:{port}/", flush=True)
     try:
-        await serve(create_app(node), "127.0.0.1", port)
+        await serve(app, "127.0.0.1", port)
     finally:
         live.cancel()
 

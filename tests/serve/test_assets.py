@@ -11,12 +11,28 @@ SCRIPTS = sorted(UI.rglob("*.js"))
 
 
 def test_the_page_names_only_files_that_are_there(get: Get) -> None:
-    names = re.findall(r'(?:href|src)="(ui/[^"]+)"', get("/").text)
-    assert len(names) > len(SCRIPTS)
-    for name in names:
+    for name in named(get):
         answer = get("/" + name)
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
+
+
+def named(get: Get) -> list[str]:
+    return re.findall(r'(?:href|src)="(ui/[^"]+)"', get("/").text)
+
+
+def imports(script: Path, form: str = r'from "(\.[^"]+)"') -> list[Path]:
+    return [(script.parent / name).resolve() for name in re.findall(form, script.read_text())]
+
+
+def test_the_page_announces_what_it_needs_at_once_and_nothing_else(get: Get) -> None:
+    announced = {UI / name.split("/", 2)[2] for name in named(get) if name.endswith(".js")}
+    assert {UI / "main.js", UI / "pages/node.js", UI / "vendor/preact.js"} <= announced
+    for script in announced:
+        assert set(imports(script)) <= announced
+    later = {page for script in SCRIPTS for page in imports(script, r'import\("([^"]+)"\)')}
+    assert later == {UI / "pages/profiles.js"}
+    assert not later & announced
 
 
 def test_an_old_version_is_not_kept(get: Get) -> None:
@@ -39,8 +55,8 @@ def test_no_script_names_another_host() -> None:
 
 def test_every_import_resolves() -> None:
     for script in SCRIPTS:
-        for name in re.findall(r'from "(\.[^"]+)"', script.read_text()):
-            assert (script.parent / name).is_file(), f"{script}: {name}"
+        for path in imports(script) + imports(script, r'import\("([^"]+)"\)'):
+            assert path.is_file(), f"{script}: {path}"
 
 
 def test_vendored_code_has_its_licence() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import re
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -51,14 +53,28 @@ def asset_base() -> str:
     return f"ui/{_version()}/"
 
 
+def _needed_at_once() -> list[str]:
+    """main.js and what it imports, and what those import; not what is read later by import()."""
+    needed: set[str] = set()
+    waiting = ["main.js"]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            imported = re.findall(rb'from "(\.[^"]+)"', _contents()[name])
+            folder = posixpath.dirname(name)
+            waiting += [
+                posixpath.normpath(posixpath.join(folder, one.decode())) for one in imported
+            ]
+    return sorted(needed)
+
+
 @cache
 def _index() -> bytes:
-    """index.html with the versioned path filled in and every module announced for preloading."""
+    """index.html with the versioned path filled in and the first modules announced."""
     base = asset_base()
     preload = "\n".join(
-        f'<link rel="modulepreload" href="{base}{name}">'
-        for name in _contents()
-        if name.endswith(".js")
+        f'<link rel="modulepreload" href="{base}{name}">' for name in _needed_at_once()
     )
     page = _contents()["index.html"].decode()
     return page.replace("{{base}}", base).replace("{{preload}}", preload).encode()

@@ -8,16 +8,17 @@ import { Help } from "./parts/help.js";
 import { WithProbes } from "./parts/probes.js";
 import { NodePage } from "./pages/node.js";
 import { EventsPage } from "./pages/events.js";
+import { Failed, Loading } from "./parts/states.js";
 import { ContainersPage } from "./pages/containers.js";
 import { ContainerPage } from "./pages/container.js";
 import { ProbesPage } from "./pages/probes.js";
 import { ExplorePage } from "./pages/explore.js";
 
 const PAGES = {
-  node: ["Node", NodePage], containers: ["Containers", ContainersPage], events: ["Events", EventsPage],
+  node: ["Node", NodePage], containers: ["Containers", ContainersPage], events: ["Events", EventsPage], profiles: ["Profiles", Profiles],
   probes: ["Probes", ProbesPage], explore: ["Explore", ExplorePage], container: ["Container", ContainerPage],
 };
-const MENU = ["node", "containers", "events", "probes", "explore"];
+const MENU = ["node", "containers", "events", "profiles", "probes", "explore"];
 
 function App() {
   const route = useRoute();
@@ -42,6 +43,16 @@ function App() {
     <main tabindex="-1" class="page ${route.page}"><${Page} params=${route.params} /></main>
     ${help && html`<${Help} close=${() => setHelp(false)} />`}
   <//><//>`;
+}
+
+// As large as all other pages together: read when it is asked for, or when nothing else is to be done.
+const profiles = () => import("./pages/profiles.js");
+
+function Profiles({ params }) {
+  const [Page, set] = useState(null);
+  const [error, fail] = useState(null);
+  useEffect(() => { profiles().then((found) => set(() => found.ProfilesPage), () => fail({ message: "The page cannot be read.", hint: "Is the agent still running? Reload to try again." })); }, []);
+  return error ? html`<${Failed} error=${error} />` : Page ? html`<${Page} params=${params} />` : html`<${Loading} />`;
 }
 
 const Missing = () => html`<h1>There is no such page</h1><p><a href="#/">To the start page</a></p>`;
@@ -99,3 +110,4 @@ function search() {
 const place = document.getElementById("app");
 place.textContent = "";
 render(html`<${App} />`, place);
+setTimeout(() => profiles().catch(() => {}), 2000);

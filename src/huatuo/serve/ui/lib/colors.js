@@ -31,3 +31,35 @@ export function ofName(name) {
   for (const letter of name) hash = (hash * 31 + letter.charCodeAt(0)) >>> 0;
   return lines()[hash % 7];
 }
+
+// ---- frames of stacks ----
+
+// Hue, saturation, lightness on dark ground: apart for colour-blind eyes too, functions apart within.
+const KINDS = { kernel: [40, 0.6, 0.21], native: [212, 0.5, 0.27], runtime: [152, 0.42, 0.21], jit: [300, 0.38, 0.27], "": [210, 0.06, 0.27] };
+
+function hsl(hue, saturation, lightness) {
+  const part = (n) => {
+    const k = (n + hue / 30) % 12;
+    return Math.round(255 * (lightness - saturation * Math.min(lightness, 1 - lightness) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  };
+  return [part(0), part(8), part(4)];
+}
+
+// A frame's colour as [r, g, b]: hue by kind, moved a little by its hash.
+export function ofFrame({ kind, hash }) {
+  const [hue, saturation, dim] = KINDS[kind] || KINDS[""];
+  const light = darkMode.matches ? dim : 0.76;
+  return hsl(hue + ((hash >>> 4) % 13) - 6, saturation, light + ((hash >>> 9) % 8) * (darkMode.matches ? 0.012 : 0.014));
+}
+
+// −1 (less) is blue, 0 the colour of nothing, 1 (more) red.
+const LESS = { light: [98, 158, 216], dark: [44, 100, 158] };
+const SAME = { light: [226, 229, 232], dark: [58, 66, 74] };
+const MORE = { light: [226, 106, 84], dark: [172, 58, 42] };
+
+export function ofChange(change) {
+  const theme = darkMode.matches ? "dark" : "light";
+  const end = (change < 0 ? LESS : MORE)[theme];
+  const part = Math.min(1, Math.abs(change)) ** 0.7;
+  return SAME[theme].map((from, i) => Math.round(from + (end[i] - from) * part));
+}

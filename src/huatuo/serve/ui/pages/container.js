@@ -8,6 +8,7 @@ import { Name } from "../parts/name.js";
 import { Chart } from "../parts/chart.js";
 import { Empty, Failed, Loading } from "../parts/states.js";
 import { rowsOf } from "../parts/subsystems.js";
+import { ToProfile } from "../parts/toprofile.js";
 import { EventStrip, Newest } from "./node.js";
 
 export function ContainerPage({ params }) {
@@ -17,7 +18,7 @@ export function ContainerPage({ params }) {
   const blame = useData("contention", period(range));
   const row = data && data[0];
   return html`<p class="crumbs"><a href=${href("containers")}>Containers</a> ›</p>
-    <h1 title=${name}>${shortName(name)}</h1>
+    <div class="filters"><h1 title=${name}>${shortName(name)}</h1> <${ToProfile} container=${name} /></div>
     ${error ? html`<${Failed} error=${error} />` : !data ? html`<${Loading} />`
       : row ? html`<${About} row=${row} />` : html`<${Empty}>No container of this name is known; it may be gone. What was stored of it stands below.<//>`}
     <${Neighbours} name=${name} blame=${blame} />

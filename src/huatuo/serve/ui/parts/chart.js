@@ -8,6 +8,7 @@ import { Heatmap } from "./heatmap.js";
 import { Lines } from "./lines.js";
 import { Empty, Failed, Loading, Unavailable } from "./states.js";
 import { Probes } from "./probes.js";
+import { ToProfile } from "./toprofile.js";
 
 export function queryOf(chart) {
   const labels = Object.fromEntries(Object.entries(chart.labels || {}).map(([name, value]) => [`label.${name}`, value]));
@@ -65,7 +66,7 @@ function Links({ chart, query }) {
   const explore = href("explore", { name: chart.metric, as: chart.as, by: chart.by, top: chart.top,
     ...Object.fromEntries(Object.entries(query).filter(([name]) => name.startsWith("label."))) });
   return html`<span class="links">
-    <a href=${explore}>explore</a> <a href=${url("metrics/query", query)} target="_blank">JSON</a>${" "}
+    ${chart.profile && html`<${ToProfile} type=${chart.profile} container=${chart.container} /> `}<a href=${explore}>explore</a> <a href=${url("metrics/query", query)} target="_blank">JSON</a>${" "}
     <a href=${url("metrics/query", { ...query, format: "csv" })}>CSV</a></span>`;
 }
 

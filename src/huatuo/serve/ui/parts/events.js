@@ -5,6 +5,7 @@ import { clock, day, eventTime, field } from "../lib/format.js";
 import { iso } from "../lib/time.js";
 import { href } from "../lib/url.js";
 import { Name } from "./name.js";
+import { ToProfile } from "./toprofile.js";
 
 export const containerOf = (event) => (event.container ? event.container.name : "");
 
@@ -16,7 +17,7 @@ export function EventTable({ events, selected = 0, open, fresh = 0 }) {
       <td class="dim">${event.probe}</td>
       <td>${containerOf(event) ? html`<${Name} of=${containerOf(event)} />` : html`<span class="dim">host</span>`}</td>
       <td>${event.process ? html`${event.process.comm} <span class="dim">${event.process.pid}</span>` : ""}</td>
-      <td class="title"><a href=${open(event)}>${event.title}</a></td></tr>`)}</tbody>
+      <td class="title"><a href=${open(event)}>${event.title}</a> <${ToProfile} container=${containerOf(event)} at=${eventTime(event)} /></td></tr>`)}</tbody>
   </table></div>`;
 }
 
@@ -33,6 +34,7 @@ export function Record({ event, close }) {
     <p class="links">
       ${container && html`<a href=${href("container", { name: container.name, ...around(event, 60, 60) })}>the container at that minute</a>`}
       <a href=${href("events", { ...around(event, 5, 5), id: event.id })}>neighbours ±5 s</a>
+      <${ToProfile} container=${containerOf(event)} at=${time} text="the profile ±30 s" />
       <a href=${href("node", around(event, 60, 60))}>the node at that minute</a>
       <a href=${url(`events/${event.id}`)} target="_blank">JSON</a>
     </p>

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef } from "../lib/dom.js";
 
 const KEYS = [
-  ["1 … 5", "Node, Containers, Events, Probes, Explore"], ["/", "search"], ["esc", "close, or back"],
+  ["1 … 6", "Node, Containers, Events, Profiles, Probes, Explore"], ["/", "search"], ["esc", "close, or back"],
   ["← →", "earlier, later"], ["+ −", "zoom in, out"], ["l", "live: follow the present"], ["?", "this help"],
 ];
 
@@ -16,6 +16,7 @@ export function Help({ close }) {
     <h2 id="help-title">How to use this</h2>
     <p><b>Drag</b> over any picture to zoom all of them to that time; <b>click</b> to see the events of that moment. Every view is a link: copy the address to show somebody what you see.</p>
     <p>In a <b>heatmap</b>, height is how long something took and colour how often that happened, both on logarithmic scales. The solid line is the 99th percentile, the dotted one the median. They are exact to the height of a cell.</p>
+    <p>In a <b>flame graph</b>, width is how much was spent in a function and all that it calls; what stands next to a frame is its caller and its callees. The order from left to right means nothing.</p>
     <dl class="keys">${KEYS.map(([key, what]) => html`<dt key=${key}><kbd>${key}</kbd></dt><dd>${what}</dd>`)}</dl>
     <p><a href="api">The API behind these pages</a> · <a href="metrics">Prometheus metrics</a></p>
     <button type="button" onClick=${close}>Close</button>

@@ -1,6 +1,7 @@
 // The node in one sentence, and what a row has to say.
 import { html } from "../lib/dom.js";
 import { Name } from "./name.js";
+import { ToProfile } from "./toprofile.js";
 
 // `name` in backquotes becomes a link to the container.
 export function Sentence({ text }) {
@@ -35,6 +36,6 @@ export function Signals({ row }) {
 export function Worst({ row, what = "worst" }) {
   if (!row.worst.length) return html`<p class="state">No container stands out.</p>`;
   return html`<ol class="worst" aria-label=${what}>${row.worst.map((one) => html`<li key=${one.container}>
-    <${Name} of=${one.container} />
+    <div><${Name} of=${one.container} /> <${ToProfile} container=${one.container} /></div>
     <span>${one.text}</span>${one.cause && html`<em><${Sentence} text=${one.cause} /></em>`}</li>`)}</ol>`;
 }
