@@ -54,13 +54,10 @@ def where(path: Path, name: str) -> tuple[int, int]:
     raise AssertionError(f"{path} has no {name}")
 
 
-def plain(name: str) -> str:
-    """Without what a compiler appended: addr2line shows the name that DWARF has."""
-    return re.sub(r"( \[clone [^]]+\]|\.(cold|part|isra|constprop)(\.\d+)?)+$", "", name)
-
-
-def described(frames: Frames) -> Frames:
-    return [(plain(name), file, line) for name, file, line in frames]
+def plain(frames: Frames) -> Frames:
+    """Without what GCC appends to symbols: addr2line names the outermost function by its symbol."""
+    appended = r"( \[clone [^]]+\]|\.(cold|part|isra|constprop)(\.\d+)?)+$"
+    return [(re.sub(appended, "", name), file, line) for name, file, line in frames]
 
 
 @pytest.mark.parametrize("options", [(), ("-gdwarf-4",), ("-gz",), ("-no-pie",)], ids=str)
@@ -77,12 +74,22 @@ def test_functions_inlined_functions_and_lines_are_those_of_addr2line(
             continue  # between functions
         compared += 1
         deepest = max(deepest, len(theirs))
-        different += described(ours) != described(theirs)
+        different += plain(ours) != plain(theirs)
     assert compared > 0.95 * sum(1 for frames in wanted if frames) > 200
     # addr2line gives members of templates over local types the name of their caller, and some
     # inlined lines the file of their caller.
     assert different <= (0 if source == "shapes.c" else 0.02 * compared)
     assert deepest >= (3 if source == "shapes.c" else 6)
+
+
+def test_cold_parts_belong_to_their_functions(symbols: Symbols, compiled: Compile) -> None:
+    """GCC puts them far away, behind each other, under names of their own."""
+    path = compiled("shapes.cpp")
+    parts = re.findall(r"^(\w+) \w+ t (\w+)\.cold$", run(tool("nm"), "-S", path), re.M)
+    assert len(parts) >= 2
+    wanted = run(tool("c++filt"), text="\n".join(name for _, name in parts)).splitlines()
+    found = known(symbols, path, [int(at, 16) for at, _ in parts])
+    assert [frames[-1][0] for frames in found] == wanted
 
 
 def test_linkers_names_are_readable(symbols: Symbols, compiled: Compile) -> None:
