@@ -265,6 +265,55 @@ def test_debug_files_are_found_through_links_within_the_root(
     assert lines[-1].function == "hidden"
 
 
+def test_a_process_with_a_root_of_its_own(
+    symbols: Symbols, container: Container, compiled: Compile
+) -> None:
+    """As the agent meets it: by its number only, the debug file below the process's root."""
+    if os.geteuid() != 0:
+        pytest.skip("chroot needs root")
+    path = compiled("shapes.c", "-static")
+    stripped(path, container.program)
+    debug_of(path, container.root / build_id_path(path))
+    address, _ = where(path, "hidden")
+    with subprocess.Popen(["chroot", container.root, "/opt/app/program", "wait"]) as process:
+        try:
+            proc = Path(f"/proc/{process.pid}")
+            while (proc / "exe").readlink().name != "program":
+                time.sleep(0.01)
+            status = container.program.stat()
+            identity = native.Identity(status.st_dev, status.st_ino, status.st_size)
+            with Elf(container.program) as elf:
+                build_id = elf.build_id
+            file = native.BinaryFile(
+                identity, "/opt/app/program", proc / "exe", proc / "root", build_id
+            )
+            assert symbols.lines(file, [address]) == [None]
+        finally:
+            process.kill()
+    assert symbols.settle(30)  # the process is gone; its files were opened before
+    [lines] = symbols.lines(file, [address])
+    assert lines
+    assert (lines[-1].function, Path(lines[-1].file).name) == ("hidden", "shapes.c")
+
+
+def test_the_c_library_with_its_debug_file(symbols: Symbols) -> None:
+    path = libc()
+    debug = Path("/") / build_id_path(path)
+    if not debug.exists():
+        pytest.skip(f"{debug} is not installed (libc6-dbg)")
+    addresses = sample(path, 1500)
+    found, wanted = known(symbols, path, addresses), addr2line(debug, addresses)
+    compared = same = 0
+    for ours, theirs in zip(found, wanted, strict=True):
+        if not theirs or not ours or not ours[0][1]:
+            continue
+        compared += 1
+        # Of aliases either may be named, and addr2line mistakes the files of inlined lines.
+        same += [frame[2] for frame in ours] == [frame[2] for frame in theirs]
+    assert compared > 0.95 * len(addresses)
+    assert same == compared
+
+
 def test_mini_debug_information(
     symbols: Symbols, container: Container, hidden: tuple[Path, int], tmp_path: Path
 ) -> None:
@@ -382,7 +431,7 @@ def test_a_file_that_is_gone_is_unknown_and_may_come_back(
     assert symbols.lines(gone, [1]) == [None]
     assert symbols.pending == 0
     assert symbols.counts.refused == 1
-    symbols._asked.clear()  # (half a minute later)
+    symbols._refused.clear()  # (half a minute later)
     assert symbols.lines(file, [where(path, "main")[0]]) == [None]
     assert symbols.settle(30)
     assert symbols.ready() == [file]
