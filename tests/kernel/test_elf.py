@@ -92,6 +92,13 @@ def test_what_is_no_elf_file_is_refused(tmp_path: Path) -> None:
         Elf(tmp_path / "gone")
 
 
+def test_a_descriptor_is_as_good_as_a_path() -> None:
+    with BINARIES[0].open("rb") as stream:
+        elf = Elf(stream.fileno())
+    with elf, Elf(BINARIES[0]) as other:  # it has a descriptor of its own
+        assert elf.section_list == other.section_list
+
+
 def test_a_section_beyond_the_limit_is_refused() -> None:
     with Elf(BINARIES[0]) as elf, pytest.raises(Malformed, match="limit is 16"):
         elf.contents(".dynsym", limit=16)

@@ -21,7 +21,6 @@ from huatuo.model.metric import Column, Metric
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.serve.params import rfc3339
 from tests.serve.made_up_profiles import history
-from tests.serve.memory_profiles import MemoryProfiles
 from tests.serve.memory_store import MemoryStore
 
 SLOTS = 27
@@ -188,7 +187,6 @@ class FakeNode:
         self, history_seconds: int = 3600, step: int = 5, empty: bool = False, nodes: int = 20_000
     ) -> None:
         self.store = MemoryStore()
-        self.profiles = MemoryProfiles()
         self.random = random.Random(7)
         self.rng = np.random.default_rng(7)
         self.step = step

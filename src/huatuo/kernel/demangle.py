@@ -11,10 +11,13 @@ from functools import cache
 __all__ = ["demangle_cpp"]
 
 _LONGEST = 8192
+_LONGEST_RESULT = 4096
 
 
 def demangle_cpp(name: bytes) -> bytes:
     """`_ZN3foo3barEi` → `foo::bar(int)`; the name itself if it is none of C++, or very long.
+
+    What is longer than 4096 bytes when readable is cut.
 
     Itanium C++ ABI, 5.1 and 3.4: __cxa_demangle.
     """
@@ -26,7 +29,7 @@ def demangle_cpp(name: bytes) -> bytes:
     if not found:
         return name
     try:
-        return c.string_at(found)
+        return c.string_at(found)[:_LONGEST_RESULT]
     finally:
         _free()(found)
 

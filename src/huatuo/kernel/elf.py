@@ -89,16 +89,16 @@ class Segment:
 
 
 class Elf:
-    """An open file; use as a context manager, or `close`.
+    """An open file; use as a context manager, or `close`. A descriptor is duplicated.
 
     Raises Malformed if `source` is not such a file, OSError if it cannot be read. Sections of the
     same name: the first counts.
     """
 
-    def __init__(self, source: Path | bytes) -> None:
-        self.name = source if isinstance(source, Path) else "<memory>"
+    def __init__(self, source: Path | bytes | int) -> None:
+        self.name = "<memory>" if isinstance(source, bytes) else source
         self._memory = source if isinstance(source, bytes) else None
-        self._fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC) if isinstance(source, Path) else -1
+        self._fd = _open(source)
         try:
             self.size = len(source) if isinstance(source, bytes) else os.fstat(self._fd).st_size
             self._read_headers()
@@ -286,6 +286,12 @@ class Elf:
         return np.frombuffer(
             table[: len(table) // SYMBOL.itemsize * SYMBOL.itemsize], SYMBOL
         ), strings
+
+
+def _open(source: Path | bytes | int) -> int:
+    if isinstance(source, int):
+        return os.dup(source)
+    return os.open(source, os.O_RDONLY | os.O_CLOEXEC) if isinstance(source, Path) else -1
 
 
 def text_at(names: bytes, offset: int) -> str:

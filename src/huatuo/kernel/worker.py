@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Limits", "Outcome", "Worker", "allow_cpu", "give_up_privileges"]
+__all__ = ["Limits", "Outcome", "Worker", "allow_cpu", "allow_memory", "give_up_privileges"]
 
 _NOBODY = 65534
 _MOST_SAID = 400  # bytes of stderr that become the problem
@@ -187,6 +187,13 @@ def allow_cpu(seconds: int) -> None:
     resource.setrlimit(
         resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, most)
     )
+
+
+def allow_memory(more: int) -> None:
+    """So many bytes more than before. Without a limit nothing changes."""
+    soft, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft + more, most))
 
 
 def _limit(limits: Limits) -> None:

@@ -54,13 +54,10 @@ def where(path: Path, name: str) -> tuple[int, int]:
     raise AssertionError(f"{path} has no {name}")
 
 
-def plain(name: str) -> str:
-    """Without what a compiler appended: addr2line shows the name that DWARF has."""
-    return re.sub(r"( \[clone [^]]+\]|\.(cold|part|isra|constprop)(\.\d+)?)+$", "", name)
-
-
-def described(frames: Frames) -> Frames:
-    return [(plain(name), file, line) for name, file, line in frames]
+def plain(frames: Frames) -> Frames:
+    """Without what GCC appends to symbols: addr2line names the outermost function by its symbol."""
+    appended = r"( \[clone [^]]+\]|\.(cold|part|isra|constprop)(\.\d+)?)+$"
+    return [(re.sub(appended, "", name), file, line) for name, file, line in frames]
 
 
 @pytest.mark.parametrize("options", [(), ("-gdwarf-4",), ("-gz",), ("-no-pie",)], ids=str)
@@ -77,12 +74,22 @@ def test_functions_inlined_functions_and_lines_are_those_of_addr2line(
             continue  # between functions
         compared += 1
         deepest = max(deepest, len(theirs))
-        different += described(ours) != described(theirs)
+        different += plain(ours) != plain(theirs)
     assert compared > 0.95 * sum(1 for frames in wanted if frames) > 200
     # addr2line gives members of templates over local types the name of their caller, and some
     # inlined lines the file of their caller.
     assert different <= (0 if source == "shapes.c" else 0.02 * compared)
     assert deepest >= (3 if source == "shapes.c" else 6)
+
+
+def test_cold_parts_belong_to_their_functions(symbols: Symbols, compiled: Compile) -> None:
+    """GCC puts them far away, behind each other, under names of their own."""
+    path = compiled("shapes.cpp")
+    parts = re.findall(r"^(\w+) \w+ t (\w+)\.cold$", run(tool("nm"), "-S", path), re.M)
+    assert len(parts) >= 2
+    wanted = run(tool("c++filt"), text="\n".join(name for _, name in parts)).splitlines()
+    found = known(symbols, path, [int(at, 16) for at, _ in parts])
+    assert [frames[-1][0] for frames in found] == wanted
 
 
 def test_linkers_names_are_readable(symbols: Symbols, compiled: Compile) -> None:
@@ -258,6 +265,55 @@ def test_debug_files_are_found_through_links_within_the_root(
     assert lines[-1].function == "hidden"
 
 
+def test_a_process_with_a_root_of_its_own(
+    symbols: Symbols, container: Container, compiled: Compile
+) -> None:
+    """As the agent meets it: by its number only, the debug file below the process's root."""
+    if os.geteuid() != 0:
+        pytest.skip("chroot needs root")
+    path = compiled("shapes.c", "-static")
+    stripped(path, container.program)
+    debug_of(path, container.root / build_id_path(path))
+    address, _ = where(path, "hidden")
+    with subprocess.Popen(["chroot", container.root, "/opt/app/program", "wait"]) as process:
+        try:
+            proc = Path(f"/proc/{process.pid}")
+            while (proc / "exe").readlink().name != "program":
+                time.sleep(0.01)
+            status = container.program.stat()
+            identity = native.Identity(status.st_dev, status.st_ino, status.st_size)
+            with Elf(container.program) as elf:
+                build_id = elf.build_id
+            file = native.BinaryFile(
+                identity, "/opt/app/program", proc / "exe", proc / "root", build_id
+            )
+            assert symbols.lines(file, [address]) == [None]
+        finally:
+            process.kill()
+    assert symbols.settle(30)  # the process is gone; its files were opened before
+    [lines] = symbols.lines(file, [address])
+    assert lines
+    assert (lines[-1].function, Path(lines[-1].file).name) == ("hidden", "shapes.c")
+
+
+def test_the_c_library_with_its_debug_file(symbols: Symbols) -> None:
+    path = libc()
+    debug = Path("/") / build_id_path(path)
+    if not debug.exists():
+        pytest.skip(f"{debug} is not installed (libc6-dbg)")
+    addresses = sample(path, 1500)
+    found, wanted = known(symbols, path, addresses), addr2line(debug, addresses)
+    compared = same = 0
+    for ours, theirs in zip(found, wanted, strict=True):
+        if not theirs or not ours or not ours[0][1]:
+            continue
+        compared += 1
+        # Of aliases either may be named, and addr2line mistakes the files of inlined lines.
+        same += [frame[2] for frame in ours] == [frame[2] for frame in theirs]
+    assert compared > 0.95 * len(addresses)
+    assert same == compared
+
+
 def test_mini_debug_information(
     symbols: Symbols, container: Container, hidden: tuple[Path, int], tmp_path: Path
 ) -> None:
@@ -375,7 +431,7 @@ def test_a_file_that_is_gone_is_unknown_and_may_come_back(
     assert symbols.lines(gone, [1]) == [None]
     assert symbols.pending == 0
     assert symbols.counts.refused == 1
-    symbols._asked.clear()  # (half a minute later)
+    symbols._refused.clear()  # (half a minute later)
     assert symbols.lines(file, [where(path, "main")[0]]) == [None]
     assert symbols.settle(30)
     assert symbols.ready() == [file]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def _go_tools() -> list[str]:
 
 
 GO_TOOLS = _go_tools()
+_GO_CACHE = tempfile.TemporaryDirectory(prefix="go-cache-")  # its library, compiled once
 
 
 def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = False) -> Path:
@@ -47,7 +49,7 @@ def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = Fals
         "GOTOOLCHAIN": "local",
         "GO111MODULE": "off",
         "CGO_ENABLED": str(int(cgo)),
-        "GOCACHE": str(out.parent / "go-cache"),
+        "GOCACHE": _GO_CACHE.name,
         "GOFLAGS": "",
     }
     subprocess.run([go, "build", *options, "-o", str(out), str(source)], check=True,

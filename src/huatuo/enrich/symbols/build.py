@@ -7,6 +7,7 @@ looks inside. What one source of symbols cannot be read for, the others make up 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.symbols import dwarf
 from huatuo.enrich.symbols.debug_files import OpenElf, debug_file
 from huatuo.enrich.symbols.debuginfod import Unreachable, download
+from huatuo.enrich.symbols.dwarf import dwarf_lines, prepare, with_linkers_names
 from huatuo.enrich.symbols.elf_symbols import code_symbols, frame_starts, mini_debug, plt_stubs
 from huatuo.enrich.symbols.go_table import go_lines
 from huatuo.enrich.symbols.layer import Layer, compact, empty, laid_upon
@@ -100,7 +101,7 @@ def build(plan: dict[str, object]) -> Iterator[dict[str, object]]:
 
 def _prepare() -> None:
     """Load what is loaded lazily, while its files can still be read."""
-    dwarf.prepare()
+    prepare()
     demangle_cpp(b"_Z1fv")
     with contextlib.suppress(ImportError):
         importlib.import_module("backports.zstd")
@@ -128,29 +129,35 @@ def _open(request: Request, work: Plan) -> _Opened:
 
 def _layer(file: _Opened) -> Layer:
     """All that is known of a file, the best of it on top."""
-    layer, binary = empty(), file.binary.elf
+    binary, described = file.binary.elf, file.debug or file.binary
     with_lines = file.request.effort < Effort.NO_LINES
-
-    def add(source: Source, read: Callable[[], Layer]) -> Layer:
-        nonlocal layer
-        try:
-            found = read()
-        except Exception as error:  # the files of strangers: whatever is wrong with one source
-            file.problems.append(f"{source.name}: {type(error).__name__}: {error}"[:300])
-            return empty()
-        if len(found.starts):
-            file.sources |= source
-            layer = laid_upon(layer, found)
-        return found
-
-    go = add(Source.GO, lambda: go_lines(binary, with_lines))
+    go = _read(file, Source.GO, lambda: go_lines(binary, with_lines))
+    symbols = _read(file, Source.SYMTAB, lambda: code_symbols(_tables(file)))
+    lines = empty()
     if with_lines and _covered(binary, go) < _GO_ALONE:
-        described = file.debug or file.binary
-        add(Source.DWARF, lambda: dwarf.dwarf_lines(described.elf, described.fd))
-    add(Source.SYMTAB, lambda: code_symbols(_tables(file)))
-    add(Source.DYNSYM, lambda: plt_stubs(binary))
-    add(Source.FRAMES, lambda: frame_starts(binary))
-    return layer
+        lines = _read(file, Source.DWARF, lambda: dwarf_lines(described.elf, described.fd))
+    return functools.reduce(
+        laid_upon,
+        [
+            go,
+            with_linkers_names(lines, symbols),
+            symbols,
+            _read(file, Source.DYNSYM, lambda: plt_stubs(binary)),
+            _read(file, Source.FRAMES, lambda: frame_starts(binary)),
+        ],
+    )
+
+
+def _read(file: _Opened, source: Source, read: Callable[[], Layer]) -> Layer:
+    """What one source says; nothing, and a problem, if it cannot be read."""
+    try:
+        found = read()
+    except Exception as error:  # the files of strangers: whatever is wrong with them
+        file.problems.append(f"{source.name}: {type(error).__name__}: {error}"[:300])
+        return empty()
+    if len(found.starts):
+        file.sources |= source
+    return found
 
 
 def _tables(file: _Opened) -> Iterator[tuple[Elf, str]]:

@@ -130,7 +130,7 @@ class Builder:
         if self._job is not None and (outcome := self._job.worker.poll()) is not None:
             job, self._job = self._job, None
             done = self._finish(job, outcome)
-        if self._job is None and self._wanted and (in_haste or not self._pause()):
+        if self._job is None and self._wanted and not self._pause(in_haste):
             self._start()
         return done
 
@@ -151,9 +151,9 @@ class Builder:
             self.is_running = False
 
     def wait(self, seconds: float) -> None:
-        """Until the running worker ends, for a caller without an event loop."""
-        if self._job is not None:
-            select.select([self._job.worker], [], [], max(seconds, 0))
+        """Until the running worker ends, or so long; for a caller without an event loop."""
+        job = [] if self._job is None else [self._job.worker]
+        select.select(job, [], [], max(seconds, 0))
 
     def close(self) -> None:
         if self._job is not None:
@@ -167,13 +167,13 @@ class Builder:
             os.close(self._host_root)
             self._host_root = -1
 
-    def _pause(self) -> float:
+    def _pause(self, in_haste: bool = False) -> float:
         """Seconds until a worker may start; zero for now."""
         now = time.monotonic()
         self._credit += (now - self._credited) * self._settings.cpu_share
         self._credit = min(self._credit, _BURST_SECONDS)
         self._credited = now
-        debt = max(-self._credit, 0.0) / self._settings.cpu_share
+        debt = 0.0 if in_haste else max(-self._credit, 0.0) / self._settings.cpu_share
         return max(debt, self._not_before - now, 0.0)
 
     def _choose(self) -> list[str]:

@@ -49,7 +49,8 @@ class Cache:
             return None, True
         except (OSError, Malformed) as error:
             log.warning("%s; it is built again", error)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             return None, True
         with contextlib.suppress(OSError):
             os.utime(path)
@@ -88,20 +89,19 @@ class Cache:
 
     def _make_room(self) -> None:
         found = []
-        with os.scandir(self.directory) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime_ns, status.st_size, entry.name))
+        for path in self.directory.glob(f"*{_TABLE}"):
+            with contextlib.suppress(OSError):
+                status = path.stat(follow_symlinks=False)
+                found.append((status.st_mtime_ns, status.st_size, path))
         total = sum(size for _, size, _ in found)
         if total <= self._max_bytes:
             return
-        for _, size, name in sorted(found):
+        for _, size, path in sorted(found):
             if total <= self._max_bytes * _ROOM_AFTER_REMOVAL:
                 break
-            if name.endswith(_TABLE):
-                (self.directory / name).unlink(missing_ok=True)
-                total -= size
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size
 
     def _tidy(self) -> None:
         """Remove what a killed agent was writing; another one may be at work beside us."""

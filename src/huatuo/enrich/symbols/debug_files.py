@@ -15,7 +15,6 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from huatuo.errors import Malformed
 from huatuo.kernel.elf import Elf
@@ -39,7 +38,7 @@ class OpenElf:
     def of(cls, fd: int) -> OpenElf:
         """Takes `fd` over. Malformed, and closed, if it is no ELF file."""
         try:
-            return cls(Elf(Path(f"/dev/fd/{fd}")), fd)
+            return cls(Elf(fd), fd)
         except BaseException:
             os.close(fd)
             raise

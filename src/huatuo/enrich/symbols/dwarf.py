@@ -12,9 +12,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import mmap
+import os
 import posixpath
 import re
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +25,9 @@ import numpy.typing as npt
 from huatuo.enrich.symbols.layer import NONE, Layer, Places, empty
 from huatuo.errors import Malformed
 from huatuo.kernel.elf import Elf
+from huatuo.kernel.worker import allow_memory
 
-__all__ = ["dwarf_lines", "prepare"]
+__all__ = ["dwarf_lines", "prepare", "with_linkers_names"]
 
 _MAGIC, _VERSION = int.from_bytes(b"SYMC", "little"), 9
 _HEADER = np.dtype(
@@ -37,7 +41,11 @@ _FILE = np.dtype([("base", "<u4"), ("directory", "<u4"), ("name", "<u4"), ("rest
 _FUNCTION = np.dtype([("name", "<u4"), ("base", "<u4"), ("entry", "<u4"), ("language", "<u4")])
 _LOCATION = np.dtype([("file", "<u4"), ("line", "<u4"), ("function", "<u4"), ("outer", "<u4")])
 _LONGEST = 8192
+_DEEPEST = 64
+_MANGLED = (b"_Z", b"_R")
 _COLD = re.compile(rb"\.cold(\.\d+)?$")
+_ELF = struct.Struct("<QQ4xHHHHH")  # e_phoff … e_shnum of an ELF64 header, from offset 32
+_SYMTAB, _DYNSYM, _PT_DYNAMIC = 2, 11, 2
 
 
 def prepare() -> None:
@@ -60,11 +68,45 @@ def dwarf_lines(elf: Elf, fd: int) -> Layer:
     return Layer(starts, at, _places(cache))
 
 
+def with_linkers_names(lines: Layer, symbols: Layer) -> Layer:
+    """What DWARF names without its scope, as templates over local types, is named by its symbol."""
+    places, steps = lines.places, np.flatnonzero(lines.at != NONE)
+    if not len(steps) or not len(symbols.starts):
+        return lines
+    index = np.searchsorted(symbols.starts, lines.starts[steps], side="right") - 1
+    symbol = np.where(index >= 0, symbols.at[np.maximum(index, 0)], np.uint32(NONE))
+    known = symbol != NONE
+    root = _outermost(places)[lines.at[steps[known]]]
+    name = symbols.places.names[symbol[known]]
+    is_mangled = np.array([text.startswith(_MANGLED) for text in symbols.places.texts])
+    is_plain = np.array([not text.startswith(_MANGLED) for text in places.texts])
+    better = is_mangled[name] & is_plain[places.names[root]]
+    names = places.names.copy()
+    names[root[better]] = name[better] + np.uint32(len(places.texts))
+    texts = [*places.texts, *(_COLD.sub(b"", text) for text in symbols.places.texts)]
+    return replace(lines, places=replace(places, names=names, texts=texts))
+
+
+def _outermost(places: Places) -> npt.NDArray[np.uint32]:
+    """For each place the function that it is in, after all inlining."""
+    roots = np.arange(len(places), dtype=np.uint32)
+    for _ in range(_DEEPEST):
+        outers = places.outers[roots]
+        if np.all(outers == NONE):
+            break
+        roots = np.where(outers == NONE, roots, outers)
+    return roots
+
+
 def _symcache(fd: int) -> bytes:
     from cffi import FFI  # type: ignore[import-untyped]  # symbolic depends on it
     from symbolic.debuginfo import Archive
 
-    view = FFI().from_buffer(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
+    size = os.fstat(fd).st_size
+    allow_memory(size)  # a private mapping counts as memory, although it takes none
+    mapped = mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
+    _hide_symbols(mapped)
+    view = FFI().from_buffer(mapped)
     try:
         archive = Archive.from_bytes(view)
         cache = next(archive.iter_objects()).make_symcache()
@@ -73,6 +115,20 @@ def _symcache(fd: int) -> bytes:
         raise Malformed("its debug information", f"cannot be read: {error}") from error
     del cache, archive  # before the memory that they look into
     return written
+
+
+def _hide_symbols(image: mmap.mmap) -> None:
+    """From `symbolic`, which prefers their names to those of DWARF, and takes the wrong ones for
+    functions in several parts (GCC's .cold): what is said of symbols becomes something else.
+    """
+    programs_at, sections_at, _, _, programs, _, sections = _ELF.unpack_from(image, 32)
+    for at, count, size, field, symbols in (
+        (sections_at, sections, 64, 4, (_SYMTAB, _DYNSYM)),
+        (programs_at, programs, 56, 0, (_PT_DYNAMIC,)),
+    ):
+        for place in range(at + field, at + count * size, size):
+            if int.from_bytes(image[place : place + 4], "little") in symbols:
+                image[place : place + 4] = bytes(4)
 
 
 class _Cache:
@@ -117,8 +173,7 @@ def _with_source(cache: _Cache) -> npt.NDArray[np.uint32]:
 
 
 def _places(cache: _Cache) -> Places:
-    # A function in two parts is named after the lower one, which is the cold one, by symbolic.
-    texts = [_COLD.sub(b"", cache.text(at)) for at in cache.functions["name"].tolist()]
+    texts = [cache.text(offset) for offset in cache.functions["name"].tolist()]
     functions = len(texts)
     texts.extend(_paths(cache))
     rows = cache.locations

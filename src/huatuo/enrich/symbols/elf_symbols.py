@@ -22,14 +22,14 @@ from huatuo.kernel.elf import Elf, text_at
 __all__ = ["code_symbols", "frame_starts", "mini_debug", "plt_stubs"]
 
 _NOTYPE, _FUNC, _IFUNC = 0, 2, 10
-_RANKS = np.array([2, 0, 1, *[0] * 13], np.int8)  # of binding: local, global, weak, others
+_LOCAL = 0  # STB_LOCAL
 _EXECUTABLE = 4  # SHF_EXECINSTR
 _RESERVED = 0xFF00
 _LARGEST_MINI = 256 << 20
 _LONGEST_NAME = 8192
 _DATAREL_SDATA4, _PCREL_SDATA4 = 0x3B, 0x1B
 _TOP = 2**64 - 1
-_FUNCTION = np.dtype([("start", "<u8"), ("end", "<u8"), ("sized", "?"), ("rank", "i1")])
+_FUNCTION = np.dtype([("start", "<u8"), ("end", "<u8"), ("sized", "?"), ("local", "?")])
 _RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
 
 
@@ -59,11 +59,12 @@ def code_symbols(tables: Iterable[tuple[Elf, str]]) -> Layer:
 def _best_first(functions: npt.NDArray[np.void], names: Sequence[bytes]) -> npt.NDArray[np.intp]:
     """One of each address and kind, in order of address: of aliases, the one for people.
 
-    Global before weak before local, then fewer underscores in front, then the shorter name.
+    Those that others can call before local ones, then fewer underscores in front, then the shorter
+    name.
     """
     fuss = np.array([(len(n) - len(n.lstrip(b"_")) << 32) + len(n) for n in names], np.int64)
     starts, sized = functions["start"], functions["sized"]
-    order = np.lexsort((fuss, functions["rank"], sized, starts))
+    order = np.lexsort((fuss, functions["local"], sized, starts))
     again = (starts[order][1:] == starts[order][:-1]) & (sized[order][1:] == sized[order][:-1])
     chosen: npt.NDArray[np.intp] = order[np.append(True, ~again)] if len(order) else order
     return chosen
@@ -84,7 +85,7 @@ def _functions(elf: Elf, table: str) -> tuple[npt.NDArray[np.void], list[bytes]]
     found["sized"] = (rows["size"] > 0) & (rows["info"] & 15 != _NOTYPE)
     ends = np.where(found["sized"], rows["value"] + rows["size"], limits[rows["section"]])
     found["end"] = np.maximum(found["start"], ends)
-    found["rank"] = _RANKS[rows["info"] >> 4]
+    found["local"] = rows["info"] >> 4 == _LOCAL
     return found, [name for name in names if name]
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from huatuo.enrich.symbols.binary import BinaryFile, Identity, key_by_content
@@ -29,16 +28,8 @@ __all__ = ["BinaryFile", "Identity", "SymbolSettings", "Symbols"]
 
 _MOST_OPEN = 128  # tables
 _MOST_KEYS = 8192
-_MOST_PLACES = 16384  # that are kept as objects
+_MOST_PLACES = 8192  # that are kept as objects
 _AGAIN_SECONDS = 30  # until a file that could not be opened is tried again
-
-
-@dataclass(slots=True)
-class _Asked:
-    """Under which key a file is known; `refused` is when it last could not be opened."""
-
-    key: str
-    refused: float = -_AGAIN_SECONDS
 
 
 class Symbols:
@@ -50,7 +41,8 @@ class Symbols:
         self._builder = Builder(self._cache, host.root, settings)
         self._jit = JitSymbols(host)
         self._tables: OrderedDict[str, Table] = OrderedDict()
-        self._asked: OrderedDict[Identity, _Asked] = OrderedDict()
+        self._content_keys: OrderedDict[Identity, str] = OrderedDict()
+        self._refused: dict[str, float] = {}  # key → when its file could not be opened
         self._waiting: dict[str, dict[Identity, BinaryFile]] = {}
         self._ready: list[BinaryFile] = []
         self._places: dict[tuple[str, str, int], tuple[Line, ...]] = {}
@@ -61,10 +53,11 @@ class Symbols:
 
         A return address is behind the call: subtract 1 before.
         """
-        table = self._table(file)
+        key = self._key(file)
+        table = self._table(key, file)
         if table is None:
             return [None] * len(addresses)
-        key, name, known = self._asked[file.identity].key, file.name, self._places
+        name, known = file.name, self._places
         if len(known) > _MOST_PLACES:
             known.clear()
         found: list[tuple[Line, ...] | None] = []
@@ -84,13 +77,18 @@ class Symbols:
 
     def sources(self, file: BinaryFile) -> Source | None:
         """Where the symbols of a file come from, None while that is not known."""
-        table = self._table(file)
+        table = self._table(self._key(file), file)
         return None if table is None else table.sources
 
     def ready(self) -> list[BinaryFile]:
-        """Files whose table was built since the last call: `lines` of them answers now."""
+        """Files whose table was built since the last call: `lines` of them answers now.
+
+        To be called every few seconds: it also gives memory back.
+        """
         if not self._builder.is_running:
             self._done(self._builder.poll())
+        for table in self._tables.values():
+            table.rest()
         found, self._ready = self._ready, []
         return found
 
@@ -123,46 +121,44 @@ class Symbols:
             table.close()
         self._tables.clear()
 
-    def _table(self, file: BinaryFile) -> Table | None:
-        asked = self._asked.get(file.identity)
-        if asked is None:
-            asked = self._ask(file)
-        if not asked.key:
-            return None
-        table = self._tables.get(asked.key)
-        if table is not None:
-            self._tables.move_to_end(asked.key)
-            return table
-        if asked.key in self._builder:
-            self._waiting.setdefault(asked.key, {})[file.identity] = file
-            return None
-        table, build = self._cache.open(asked.key)
-        if table is not None:
-            self._keep_open(asked.key, table)
-        if build:
-            self._want(asked, file)
-        return table
-
-    def _ask(self, file: BinaryFile) -> _Asked:
-        key = file.key
+    def _key(self, file: BinaryFile) -> str:
+        """ "" for a file that has no build id and cannot be opened now."""
+        key = file.key or self._content_keys.get(file.identity, "")
         if not key:
             try:
-                key = key_by_content(file)
+                key = self._content_keys[file.identity] = key_by_content(file)
             except OSError:
-                return _Asked("")  # another process may show it later
-        asked = self._asked[file.identity] = _Asked(key)
-        if len(self._asked) > _MOST_KEYS:
-            self._asked.popitem(last=False)
-        return asked
+                return ""
+            if len(self._content_keys) > _MOST_KEYS:
+                self._content_keys.popitem(last=False)
+        return key
 
-    def _want(self, asked: _Asked, file: BinaryFile) -> None:
+    def _table(self, key: str, file: BinaryFile) -> Table | None:
+        table = self._tables.get(key)
+        if table is not None:
+            self._tables.move_to_end(key)
+            return table
+        if key in self._builder:
+            self._waiting.setdefault(key, {})[file.identity] = file
+        if not key or key in self._builder:
+            return None
+        table, build = self._cache.open(key)
+        if table is not None:
+            self._keep_open(key, table)
+        if build:
+            self._want(key, file)
+        return table
+
+    def _want(self, key: str, file: BinaryFile) -> None:
         now = time.monotonic()
-        if now - asked.refused < _AGAIN_SECONDS:
+        if now - self._refused.get(key, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
             return
-        if self._builder.want(asked.key, file):
-            self._waiting.setdefault(asked.key, {})[file.identity] = file
-        else:
-            asked.refused = now
+        if self._builder.want(key, file):
+            self._waiting.setdefault(key, {})[file.identity] = file
+            return
+        if len(self._refused) >= _MOST_KEYS:
+            self._refused.clear()
+        self._refused[key] = now
 
     def _keep_open(self, key: str, table: Table) -> None:
         self._tables[key] = table

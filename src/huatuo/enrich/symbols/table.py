@@ -123,6 +123,10 @@ class Table:
         del self._starts
         self._map.close()
 
+    def rest(self) -> None:
+        """Pages that were read go back to the kernel, which keeps them while it has room."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
     def places_of(self, addresses: Sequence[int]) -> list[int]:
         """The place at each address, NONE where there is none."""
         last = self.base + NONE
