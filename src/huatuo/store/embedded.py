@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class EmbeddedStore:
-    """See store/base.py. One thread appends and expires; any thread reads.
+    """See store/base.py. One thread at a time appends and expires; any thread reads.
 
     On a full disk the oldest data goes and the new is written; a damaged file is moved aside and
     an empty one begun. Both are told in `usage().notices`.
