@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from itertools import accumulate, islice, pairwise
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from huatuo.model.profile import FrameKind, Line, Location
+from huatuo.model.profile import FrameKind
 from huatuo.store.codec import BadBlock
-from huatuo.store.profile.stored import LINES, nodes_of
+from huatuo.store.profile.locations import LocationTable
+from huatuo.store.profile.stored import LINES, WORD, nodes_of
 
 __all__ = ["digests", "locations", "tree"]
 
 Ints = npt.NDArray[np.int64]
-T = TypeVar("T")
 _LOST_NAME = "[unreadable]"  # the medium changed it
-_AT_ONCE = 2048
 _KINDS = {kind.value: kind for kind in FrameKind}
 _list = msgspec.json.Decoder(list[Any])
-# As Line._make and Location._make, without the price of a function in Python for each.
-_line: Callable[[tuple[str, str, int]], Line] = partial(tuple.__new__, Line)
-_location: Callable[[tuple[object, ...]], Location] = partial(tuple.__new__, Location)
 
 
 def tree(
@@ -53,7 +48,7 @@ def digests(db: sqlite3.Connection, epoch: int, numbers: Ints) -> Ints:
     return np.array(wholes, np.int64)
 
 
-def locations(db: sqlite3.Connection, epoch: int, numbers: Ints) -> list[Location]:
+def locations(db: sqlite3.Connection, epoch: int, numbers: Ints) -> LocationTable:
     """Of ascending numbers. What is missing is called so. Raises BadBlock."""
     defaults = {"kind": FrameKind.NATIVE.value, "mapping": 0, "address": 0, "hex(lines)": ""}
     kinds, mappings, addresses, hexed = _rows(db, "profile_locations", epoch, numbers, defaults)
@@ -65,29 +60,20 @@ def locations(db: sqlite3.Connection, epoch: int, numbers: Ints) -> list[Locatio
     of_line, of_mapping = stored["name"].astype(np.int64), np.array(mappings, np.int64)
     used = np.unique(np.concatenate([of_line, of_mapping]))
     names, details = _rows(db, "profile_names", epoch, used, {"name": _LOST_NAME, "detail": ""})
-    at = np.searchsorted(used, of_line).tolist()
-    functions, files = map(names.__getitem__, at), map(details.__getitem__, at)
-    lines = _built(_line, functions, files, stored["line"].tolist())
-    sizes = [len(each) // (2 * LINES.itemsize) for each in hexed]
-    ends = [0, *accumulate(sizes)]
-    at = np.searchsorted(used, of_mapping).tolist()
-    return _built(
-        _location,
-        kinds,
-        map(names.__getitem__, at),
-        np.array(addresses, np.int64).view(np.uint64).tolist(),
-        map(details.__getitem__, at),
-        (tuple(lines[start:end]) for start, end in pairwise(ends)),
+    lines, files = (
+        np.searchsorted(used, of_line).tolist(),
+        np.searchsorted(used, of_mapping).tolist(),
     )
-
-
-def _built(make: Callable[[tuple[Any, ...]], T], *columns: Iterable[Any]) -> list[T]:
-    """`make` of each row; in parts, so that other threads have their turn."""
-    rows = zip(*columns, strict=True)
-    found: list[T] = []
-    while part := list(map(make, islice(rows, _AT_ONCE))):
-        found += part
-    return found
+    return LocationTable(
+        kinds,
+        list(map(names.__getitem__, files)),
+        [address & WORD for address in addresses],
+        list(map(details.__getitem__, files)),
+        list(accumulate((len(each) // (2 * LINES.itemsize) for each in hexed), initial=0)),
+        list(map(names.__getitem__, lines)),
+        list(map(details.__getitem__, lines)),
+        stored["line"].tolist(),
+    )
 
 
 def _rows(
