@@ -207,7 +207,7 @@ class TestFiles:
         """As written before there were profiles."""
         database = Database(directory, embedded._SCHEMA[:1], max_bytes=max_bytes)
         writer = EmbeddedStore.__new__(EmbeddedStore)
-        writer.directory, writer._max_bytes = directory, max_bytes
+        writer.directory = directory
         writer._setup()
         with database.write() as db:
             writer._events.append(db, [event(n) for n in range(10)])

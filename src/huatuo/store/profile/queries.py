@@ -59,6 +59,7 @@ class _Values:
 class _Sum:
     """Everything that is added up while blocks are read."""
 
+    is_gauge: bool
     epochs: dict[int, _Values] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     samples: int = 0
@@ -81,7 +82,7 @@ class _Sum:
         for word, value, count in zip(words, values.tolist(), counts.tolist(), strict=True):
             if count:
                 self.statuses[word] = self.statuses.get(word, 0) + value
-        if block.rows is not None:
+        if self.is_gauge and block.rows is not None:
             self.times.append(np.unique(block.rows.times))
 
 
@@ -92,7 +93,7 @@ def merge(
     on_bad_block: Callable[[str], None],
 ) -> Profile:
     profile_type = _type_of(query)
-    total = _Sum()
+    total = _Sum(profile_type.is_gauge)
     nodes = dict(db.execute("SELECT id, nodes FROM profile_epochs").fetchall())
     for block in log.find(db, query, with_rows=profile_type.is_gauge):
         total.add(block, nodes[block.epoch])

@@ -16,8 +16,8 @@ _PATHS = 1 << 13
 class NumberTable:
     """Hash → number above 0, some 65,000 of them in 1 MB, many at a time.
 
-    Things with equal hashes of 64 bits are taken for the same: among 100,000 that happens once in
-    four thousand million times.
+    Things with equal hashes of 64 bits are taken for the same: among 100,000 of them the chance is
+    one in four thousand million.
     """
 
     def __init__(self) -> None:
