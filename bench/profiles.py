@@ -1,6 +1,6 @@
 """What the profile store costs: a day of a busy host with two CPUs, made up.
 
-    python bench/profiles.py [--hours 24] [--stacks 24000]
+    python bench/profiles.py [--hours 24] [--stacks 24000] [--epoch-hours 24]
 
 The host: 300 processes of 40 programs in 30 containers, 1,000 threads, of which few do most of the
 work (Zipf). A program is a call tree that grew by taking a stack, cutting it at a random depth and
@@ -31,6 +31,7 @@ import numpy as np
 
 from huatuo.model.profile import FrameKind, Line, Location, Samples, Stack, StackStatus
 from huatuo.store.embedded import EmbeddedStore
+from huatuo.store.profile import dictionary
 from huatuo.store.profiles import Matcher, ProfileQuery
 
 SECOND = 1_000_000_000
@@ -82,8 +83,8 @@ def call_sites(
     rng: np.random.Generator, mapping: str, functions: int, kind: FrameKind
 ) -> list[Location]:
     build_id = rng.bytes(20).hex()
-    words = ["decode", "Request", "Handler", "poll", "tokio", "alloc", "json", "Scheduler", "map",
-             "insert", "flush", "Buffer", "session", "hash", "wait", "encode", "Stream"]  # fmt: skip
+    words = ["decode", "Request", "Handler", "poll", "tokio", "alloc", "json", "Scheduler"]
+    words += ["map", "insert", "flush", "Buffer", "session", "hash", "wait", "encode", "Stream"]
     found = []
     for number in range(functions):
         parts = rng.choice(words, rng.integers(2, 7)).tolist()
@@ -194,7 +195,8 @@ def fill(store: EmbeddedStore, host: Host, hours: float) -> None:
         ms = np.array(each) * 1e3
         first = f"{ms[0]:.1f} ms, {ms[1:7].mean():.1f} ms"
         line(f"append {name}: first batch, mean of the next six", first)
-        text = f"{np.median(ms):.2f} / {ms.mean():.2f} / {np.percentile(ms, 99):.1f} / {ms.max():.0f} ms"
+        spread = f"{np.percentile(ms, 99):.1f} / {ms.max():.0f} ms"
+        text = f"{np.median(ms):.2f} / {ms.mean():.2f} / {spread}"
         line(f"append {name}: median / mean / p99 / max", text)
     line("of one core, both types", f"{(sum(costs) + sum(blocked)) / hours / 36:.3f} %")
 
@@ -257,6 +259,7 @@ def queries(store: EmbeddedStore, hours: float) -> None:
     one = (Matcher("container", "=", "service-3"),)
     some = (Matcher("comm", "=~", "worker-(1|2).*"), Matcher("namespace", "!=", "team-1"))
     hour = end - 3600 * SECOND
+    minutes = (START + 3600 * SECOND, START + 3900 * SECOND)
     for name, query in (
         ("merge, everything", day),
         ("merge, everything, one container", ProfileQuery("cpu", START, end, one)),
@@ -264,18 +267,20 @@ def queries(store: EmbeddedStore, hours: float) -> None:
         ("merge, everything, blocked", ProfileQuery("blocked", START, end)),
         ("merge, last hour", ProfileQuery("cpu", hour, end)),
         ("merge, last hour, one container", ProfileQuery("cpu", hour, end, one)),
-        ("merge, five minutes in the past", ProfileQuery("cpu", START + 3600 * SECOND, START + 3900 * SECOND)),
-    ):  # fmt: skip
+        ("merge, five minutes in the past", ProfileQuery("cpu", *minutes)),
+    ):
         timed(name, lambda q=query: profiles.merge(q))
     step = (end - START) // 300
     timed("series, everything, 300 steps", lambda: profiles.series(day, step))
     timed("series, everything, by container", lambda: profiles.series(day, step, ["container"]))
     timed("labels, everything", lambda: profiles.labels(day))
     profile = profiles.merge(day)
-    line("profile: samples, nodes, locations", f"{profile.samples}, {len(profile.parent)}, {len(profile.locations)}")  # fmt: skip
+    sizes = f"{profile.samples}, {len(profile.parent)}, {len(profile.locations)}"
+    line("profile: samples, nodes, locations", sizes)
     timed("its totals", profile.totals)
     del profile
-    line("memory, more at the peak of a merge of everything", f"{peak_mib(lambda: profiles.merge(day)):.0f} MiB")  # fmt: skip
+    peak = peak_mib(lambda: profiles.merge(day))
+    line("memory, more at the peak of a merge of everything", f"{peak:.0f} MiB")
 
 
 def main() -> None:
@@ -283,7 +288,9 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--stacks", type=int, default=24_000)
     parser.add_argument("--directory", type=Path, help="keep the store here")
+    parser.add_argument("--epoch-hours", type=float, default=24, help="of the dictionary")
     options = parser.parse_args()
+    dictionary._DAY_NS = int(options.epoch_hours * 3600) * SECOND
     host = Host(options.stacks)
     frames = np.mean([len(stack.locations) for stack in host.stacks])
     print(f"\n{options.hours:g} h, {len(set(host.stacks))} stacks of {frames:.1f} frames")
@@ -291,6 +298,7 @@ def main() -> None:
         where = options.directory or Path(directory)
         store = EmbeddedStore(where, max_bytes=1 << 30, max_age_seconds=7 * 86400)
         gc.collect()
+        gc.freeze()  # an agent has no host in memory to look through for garbage
         before = resident_mib()
         fill(store, host, options.hours)
         gc.collect()

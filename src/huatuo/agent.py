@@ -4,8 +4,9 @@
     probes ──collect─▶ enricher ─▶ store                       every interval
     probes ◀─shed, restore── governor                          every period
 
-Everything runs on one asyncio loop and one thread; the web server reads the store from worker
-threads. `Agent` is also the `Node` that the server serves.
+Everything runs on one asyncio loop and one thread but writing to the store, which has a thread of
+its own: neither a slow disk nor compaction delays the loop. The web server reads the store from
+worker threads. `Agent` is also the `Node` that the server serves.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import ipaddress
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from huatuo.config import Config
 from huatuo.enrich.containers.inventory import Inventory
@@ -49,6 +53,9 @@ _AFTER_BIRTH_SECONDS = (0.0, 0.12, 0.4)  # a runtime writes its state after maki
 _FIRST_COLLECT_SECONDS = 1.0
 _QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class Agent:
     """Use as an async context manager; `run_forever` returns when it is cancelled."""
@@ -75,6 +82,7 @@ class Agent:
         )
         directory = Path(config.store.directory) / "symbols"
         self.profiling = Profiling(self.host, self.inventory, self.enricher.symbols, directory)
+        self._writer = ThreadPoolExecutor(1, "store")
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._subscribers: set[asyncio.Queue[Event]] = set()
         self.stream_lost = 0  # events a slow subscriber did not get; the store has them
@@ -100,11 +108,13 @@ class Agent:
                 tasks.create_task(self.profiling.symbols.run())
         finally:
             self._unwatch_rings()
-            self.drain()
+            self._writer.shutdown()
+            self._publish(self.store.append_events(self._new_events()))
+            for batch in self.profiling.samples():
+                self.store.profiles.append(batch)
             if self._births is not None:
                 asyncio.get_running_loop().remove_reader(self._births.fd)
                 self._births.close()
-            self._store_profiles()
             self.profiling.close()
             self.probe_set.stop()
             self.store.close()
@@ -127,7 +137,7 @@ class Agent:
         while True:
             with _surviving("events are not stored"):
                 self._watch_rings()
-                self.drain()
+                await self.drain()
             self._wake.clear()
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):
@@ -135,22 +145,36 @@ class Agent:
             except TimeoutError:
                 pass
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Move what is in the rings to the store and the subscribers."""
+        events = self._new_events()
+        if events:
+            self._publish(await self._write(self.store.append_events, events))
+
+    def _new_events(self) -> list[Event]:
+        """What is in the rings; samples of stacks are set aside until they are stored."""
+        events: list[Event] = []
         for cls, batch in self.probe_set.drain():
             if issubclass(cls, Profiler):
                 self.profiling.take(cls, batch)
-                continue
-            events = self.store.append_events(self.enricher.events(batch, cls))
-            for queue in self._subscribers:
-                for event in events:
-                    if queue.full():
-                        queue.get_nowait()
-                        self.stream_lost += 1
-                    queue.put_nowait(event)
-
+            else:
+                events += self.enricher.events(batch, cls)
         if self.probe_set.unwinder is not None:
             self.profiling.take_stacks(self.probe_set.unwinder)
+        return events
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for queue in self._subscribers:
+            for event in events:
+                if queue.full():
+                    queue.get_nowait()
+                    self.stream_lost += 1
+                queue.put_nowait(event)
+
+    async def _write(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """In the store's thread, and to the end even if the waiting is cancelled."""
+        call = partial(work, *arguments, **named)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, call))
 
     def _serve_unwinder(self) -> None:
         """The kernel side waits for rows: the next sample of that code is whole if it has them."""
@@ -158,11 +182,11 @@ class Agent:
             with _surviving("stacks of new code end early"):
                 self.probe_set.unwinder.serve()
 
-    def _store_profiles(self) -> None:
+    async def _store_profiles(self) -> None:
         for batch in self.profiling.samples():
-            self.store.profiles.append(batch)
+            await self._write(self.store.profiles.append, batch)
         if repairs := self.profiling.repairs():
-            self.store.profiles.set_lines(repairs)
+            await self._write(self.store.profiles.set_lines, repairs)
 
     def _watch_rings(self) -> None:
         """Be woken by rings that fill faster than we poll; the set changes as probes do."""
@@ -193,9 +217,9 @@ class Agent:
             with _surviving("metrics are not stored"):
                 self._refresh_targets()
                 now_ns = time.time_ns()
-                self.store.append_metrics(now_ns, self.metrics())
+                await self._write(self.store.append_metrics, now_ns, self.metrics())
             with _surviving("profiles are not stored"):
-                self._store_profiles()
+                await self._store_profiles()
             await asyncio.sleep(max(interval - (time.monotonic() - began), 0.05))
 
     def _refresh_targets(self) -> None:
@@ -219,7 +243,7 @@ class Agent:
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
             with _surviving("old data is not removed"):
-                self.store.expire(time.time_ns())
+                await self._write(self.store.expire, time.time_ns())
                 give_back()
 
     # what the web server asks (serve/node.py)

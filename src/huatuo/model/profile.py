@@ -5,8 +5,8 @@
     Location    an address in a mapping, with the source lines that are there (several if inlined)
     Profile     many samples merged into one calling-context tree
 
-A location is what was measured and never changes; its lines are what symbols say of it, and may
-come later.
+A location's address is what was measured and never changes; its lines are what symbols say of it,
+and may come later.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Location(NamedTuple):
     """`mapping` is a file's name (libc.so.6, [vmlinux], [nf_tables], [vdso], [anon]); `address` is
     relative to the file as linked (as addr2line takes it), or absolute for the kernel and [anon].
 
-    `lines`: innermost first, each inlined into the next; empty while no symbol is known.
+    `lines`: innermost first, each inlined into the next; empty while no symbol is known. Locations
+    that differ in anything, lines included, are different ones: frames that have no address (from
+    a folded file) or share one (code made at run time, anew at the same place) are told apart.
     """
 
     kind: FrameKind

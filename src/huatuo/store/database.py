@@ -96,11 +96,7 @@ class Database:
         self.directory = directory
         self.path = directory / _FILE
         self._reserve = directory / "reserve"
-        self.disk_bytes = _disk_bytes(directory)
-        self.reserve_bytes = _RESERVE_BYTES
-        if self.disk_bytes:
-            least = _RESERVE_BYTES // 4
-            self.reserve_bytes = min(_RESERVE_BYTES, max(self.disk_bytes // 16, least))
+        self.reserve_bytes = _reserve_bytes(directory)
         self._schema = schema
         self._lock = threading.RLock()  # of the writer
         self._idle_lock = threading.Lock()  # readers never wait for the writer
@@ -221,6 +217,15 @@ class Database:
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
         return int(pages - free) * _PAGE
 
+    def room(self, db: sqlite3.Connection) -> int:
+        """What can be used, with what is used already: our own limit, or what the disk has."""
+        (pages,) = db.execute("PRAGMA max_page_count").fetchone()
+        limit = int(pages) * _PAGE
+        with suppress(OSError):
+            disk = os.statvfs(self.directory)
+            return min(limit, self.used_bytes(db) + disk.f_bavail * disk.f_frsize)
+        return limit
+
     def give_back(self, *, all_pages: bool = False) -> None:
         """Return free pages to the file system, once they are many; some thousand at a time."""
         with self._lock:
@@ -289,10 +294,10 @@ class Database:
         return directory / f"{_FILE}.corrupt-{stamp}"
 
 
-def _disk_bytes(directory: Path) -> int:
-    """Used or not; 0 if it is unknown."""
+def _reserve_bytes(directory: Path) -> int:
+    """A sixteenth of a small disk."""
     try:
         disk = os.statvfs(directory)
     except OSError:
-        return 0
-    return disk.f_blocks * disk.f_frsize
+        return _RESERVE_BYTES
+    return min(_RESERVE_BYTES, max(disk.f_blocks * disk.f_frsize // 16, _RESERVE_BYTES // 4))

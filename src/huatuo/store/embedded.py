@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class EmbeddedStore:
-    """See store/base.py. One thread appends and expires; any thread reads.
+    """See store/base.py. One thread at a time appends and expires; any thread reads.
 
     On a full disk the oldest data goes and the new is written; a damaged file is moved aside and
     an empty one begun. Both are told in `usage().notices`.
@@ -71,7 +71,7 @@ class EmbeddedStore:
         self._lost_events = self._lost_snapshots = self._lost_samples = 0
         self._events = EventLog(self._notice)
         self._history = History(self._notice)
-        self._samples = ProfileLog(self._notice, self._max_bytes)
+        self._samples = ProfileLog(self._notice)
         self.profiles = EmbeddedProfiles(self)
 
     @classmethod
@@ -79,7 +79,6 @@ class EmbeddedStore:
         """Beside a running agent, or without one. Raises StoreError."""
         store = cls.__new__(cls)
         store.directory = directory
-        store._max_bytes = 0
         store._setup()
         store._lock = None
         store._database = Database(directory, _SCHEMA, readonly=True)
@@ -89,9 +88,9 @@ class EmbeddedStore:
         for attempt in (1, 2):
             try:
                 database = Database(self.directory, _SCHEMA, max_bytes=self._max_bytes)
-                self._samples.fit(database.disk_bytes)
-                with database.read() as db:
+                with database.write() as db:
                     self._events.open(db)
+                    self._samples.fit(database.room(db))
                 return database
             except (sqlite3.Error, OSError) as error:
                 corrupt = isinstance(error, sqlite3.Error) and is_corrupt(error)
@@ -265,7 +264,7 @@ class EmbeddedStore:
         with self._database.write() as db:
             used = self._database.used_bytes(db)
             target = used - max(by, used // 20)
-            self._samples.fit(used)
+            self._samples.fit(used)  # there was no room for more
             while self._database.used_bytes(db) > target and delete_oldest(db):
                 pass
             self._recount(db)
@@ -295,6 +294,7 @@ class EmbeddedStore:
             with self._database.write() as db:
                 if not drop_epochs(db):
                     self._recount(db)
+                    self._samples.fit(self._database.room(db))
                     return self._database.used_bytes(db)
 
     def _recount(self, db: sqlite3.Connection) -> None:

@@ -82,17 +82,15 @@ class _Epoch:
 class Dictionary:
     """The writer's side. `forget` after a transaction that failed."""
 
-    def __init__(self, on_bad_block: Callable[[str], None], max_bytes: int = 0) -> None:
+    def __init__(self, on_bad_block: Callable[[str], None]) -> None:
         self._bad = on_bad_block
         self._max_bytes = _EPOCH_BYTES
-        self.fit(max_bytes)
         self.forget()
 
-    def fit(self, max_bytes: int) -> None:
-        """The store has no more room than this: an epoch, whose dictionary goes as a whole, takes a
-        sixteenth of it."""
-        if max_bytes:
-            self._max_bytes = min(self._max_bytes, max_bytes // 16)
+    def fit(self, room: int) -> None:
+        """The store can have this many bytes. The dictionary of an epoch goes as a whole, so it
+        must not be a large part of them."""
+        self._max_bytes = min(_EPOCH_BYTES, room // 16)
 
     def forget(self) -> None:
         self._epoch: _Epoch | None = None
@@ -280,8 +278,8 @@ class Dictionary:
 def drop_epochs(db: sqlite3.Connection) -> bool:
     """Delete some of what no samples refer to any more; False when there is none."""
     row = db.execute(
-        "SELECT id, id = (SELECT max(id) FROM profile_epochs) FROM profile_epochs"
-        " WHERE id NOT IN (SELECT epoch FROM profile_blocks) LIMIT 1"
+        "SELECT id, id = (SELECT max(id) FROM profile_epochs) FROM profile_epochs AS e"
+        " WHERE NOT EXISTS (SELECT 1 FROM profile_blocks WHERE epoch = e.id) LIMIT 1"
     ).fetchone()
     if row is None:
         return False

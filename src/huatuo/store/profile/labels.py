@@ -54,7 +54,7 @@ class LabelTable:
             code: dict[str, int] = {}
             parts = []
             for table in tables:
-                words, codes = table.columns.get(name) or ([""], np.zeros(table.size, np.int64))
+                words, codes = table.column(name)
                 new = np.array([code.setdefault(word, len(code)) for word in words], np.int64)
                 parts.append(new[codes])
             columns[name] = list(code), np.concatenate(parts)

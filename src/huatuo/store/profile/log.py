@@ -42,9 +42,7 @@ CREATE INDEX profile_blocks_by_time ON profile_blocks (start_ns);
 CREATE INDEX profile_blocks_by_epoch ON profile_blocks (epoch)
 """
 )
-STATUS = (
-    ""  # the name under which the status of stacks stands among the labels, as it is no label's
-)
+STATUS = ""  # the label that tells the status of stacks; no other is called so
 _JOINED = 16  # blocks
 _FULL_SAMPLES = 1 << 17
 _TOP = 2
@@ -63,9 +61,9 @@ class Found:
 class ProfileLog:
     """All state but what the dictionary remembers is in the database."""
 
-    def __init__(self, on_bad_block: Callable[[str], None], max_bytes: int = 0) -> None:
+    def __init__(self, on_bad_block: Callable[[str], None]) -> None:
         self._bad = on_bad_block
-        self._dictionary = Dictionary(on_bad_block, max_bytes)
+        self._dictionary = Dictionary(on_bad_block)
         self._due = True
         self._appended = 0
 
@@ -74,9 +72,9 @@ class ProfileLog:
         self._dictionary.forget()
         self._due = True
 
-    def fit(self, max_bytes: int) -> None:
-        """The store has no more room than this."""
-        self._dictionary.fit(max_bytes)
+    def fit(self, room: int) -> None:
+        """The store can have this many bytes."""
+        self._dictionary.fit(room)
 
     def recheck(self, db: sqlite3.Connection) -> None:
         """After deleting."""

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from huatuo.errors import BadQuery
-from huatuo.model.profile import PROFILE_TYPES, Location, Profile, ProfileType
+from huatuo.model.profile import PROFILE_TYPES, Profile, ProfileType
 from huatuo.store.profile import lookup
 from huatuo.store.profile.labels import LabelTable, combine
+from huatuo.store.profile.locations import LocationTable
 from huatuo.store.profile.log import STATUS, Found, ProfileLog
 from huatuo.store.profile.samples import MILLISECOND
 from huatuo.store.profile.tree import Tree
@@ -58,6 +59,7 @@ class _Values:
 class _Sum:
     """Everything that is added up while blocks are read."""
 
+    is_gauge: bool
     epochs: dict[int, _Values] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     samples: int = 0
@@ -80,7 +82,7 @@ class _Sum:
         for word, value, count in zip(words, values.tolist(), counts.tolist(), strict=True):
             if count:
                 self.statuses[word] = self.statuses.get(word, 0) + value
-        if block.rows is not None:
+        if self.is_gauge and block.rows is not None:
             self.times.append(np.unique(block.rows.times))
 
 
@@ -91,7 +93,7 @@ def merge(
     on_bad_block: Callable[[str], None],
 ) -> Profile:
     profile_type = _type_of(query)
-    total = _Sum()
+    total = _Sum(profile_type.is_gauge)
     nodes = dict(db.execute("SELECT id, nodes FROM profile_epochs").fetchall())
     for block in log.find(db, query, with_rows=profile_type.is_gauge):
         total.add(block, nodes[block.epoch])
@@ -114,7 +116,7 @@ def merge(
 
 def _trees(
     db: sqlite3.Connection, epochs: dict[int, _Values], on_bad_block: Callable[[str], None]
-) -> tuple[list[Tree], list[Location]]:
+) -> tuple[list[Tree], LocationTable]:
     """What is used of each epoch's tree, and the locations that all of them refer to."""
     trees = [Tree(np.array([-1]), np.array([0]), np.zeros(1, np.int64))]
     numbers: list[Ints] = []
@@ -128,16 +130,16 @@ def _trees(
         numbers.append(own)
         digests.append(lookup.digests(db, epoch, own))
     if not epochs:
-        return trees, []
+        return trees, LocationTable()
     _, first, same = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[same]  # of each in the list, the first of equals
     is_first = np.zeros(len(place), np.bool_)
     is_first[first] = True
-    locations: list[Location] = []
+    locations = LocationTable()
     before = 0
     for epoch, own in zip(epochs, numbers, strict=True):
         chosen = own[is_first[before : before + len(own)]]
-        locations += lookup.locations(db, epoch, chosen)
+        locations.extend(lookup.locations(db, epoch, chosen))
         before += len(own)
     return [
         tree._replace(locations=np.append(place, 0)[tree.locations]) for tree in trees

@@ -10,14 +10,14 @@ __all__ = ["NumberTable", "RecentPaths"]
 Ints = npt.NDArray[np.int64]
 _SETS = 1 << 14
 _WAYS = 4  # entries that share a set; the next one in turn gives way
-_PATHS = 1 << 14
+_PATHS = 1 << 13
 
 
 class NumberTable:
     """Hash → number above 0, some 65,000 of them in 1 MB, many at a time.
 
-    Things with equal hashes of 64 bits are taken for the same: among 100,000 that happens once in
-    four thousand million times.
+    Things with equal hashes of 64 bits are taken for the same: among 100,000 of them the chance is
+    one in four thousand million.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class NumberTable:
 
 class RecentPaths:
     """Path → node: two dicts, of which the older is dropped when the younger is full; at most
-    5 MB."""
+    2 MB."""
 
     def __init__(self) -> None:
         self._young: dict[int, int] = {}

@@ -100,7 +100,8 @@ class Rows:
 
     def within(self, start_ns: int, end_ns: int, groups: Mask) -> Rows:
         """Of these groups, in this range (inclusive)."""
-        low, high = np.searchsorted(self.times, [start_ns, end_ns + 1])
+        low = np.searchsorted(self.times, np.int64(start_ns))
+        high = np.searchsorted(self.times, np.int64(end_ns), side="right")
         group_of = self.group_of[low:high]
         mask = groups[group_of]
         return Rows(self.times[low:high][mask], group_of[mask], self.values[low:high][mask])
