@@ -48,10 +48,11 @@ enum saved {
 	SAVED_AT_CFA, /* at cfa + offset */
 	SAVED_AT_SP,  /* at this frame's sp + offset, as in signal frames */
 	SAVED_UNKNOWN,
+	SAVED_AT_FP,	   /* at this frame's fp + offset: stacks realigned by the function */
 	SAVED_IN_REGISTER, /* in the register of that number, of the innermost frame */
 };
 
-/* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py fills these. */
+/* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py has the same. */
 struct unwind_rule {
 	__s32 cfa_offset;
 	__s16 cfa_add;
@@ -516,6 +517,8 @@ static __always_inline bool restore(struct unwind_context *c, __u64 *to, __u8 sa
 		return read_word(c, to, cfa + offset);
 	if (saved == SAVED_AT_SP)
 		return read_word(c, to, c->u->sp + offset);
+	if (saved == SAVED_AT_FP)
+		return read_word(c, to, c->u->fp + offset);
 	if (saved == SAVED_IN_REGISTER && c->u->stack.user_count == 1)
 		*to = c->u->registers[offset & 15];
 	return true;
@@ -533,6 +536,8 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 	u->stack.status = STACK_COMPLETE;
 	if (rule->cfa == CFA_END || rule->ra == SAVED_UNKNOWN)
 		return 1;
+	if (rule->cfa == CFA_REGISTER && rule->cfa_register == DWARF_FP && !u->fp)
+		return 1; /* as a chain of frame pointers ends */
 	if (rule->cfa_register == DWARF_SP) {
 		base = u->sp;
 	} else if (rule->cfa_register == DWARF_FP) {

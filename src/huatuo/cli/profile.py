@@ -11,27 +11,9 @@ Stacks are complete without frame pointers; symbols come from this machine. Exam
 from __future__ import annotations
 
 import argparse
-import os
-import select
-import sys
-import tempfile
-import time
-from contextlib import ExitStack
-from pathlib import Path
 
-from huatuo.cli.common import add_config, add_duration, configuration, seconds
-from huatuo.cli.query_profiles import add_output, show_profile
-from huatuo.enrich.containers.inventory import Inventory
-from huatuo.enrich.profiling import Profiling
-from huatuo.enrich.symbols.kernel import KernelSymbols
-from huatuo.errors import UsageError
-from huatuo.kernel.host import Host
+from huatuo.cli.common import add_config, add_duration
 from huatuo.model.profile import PROFILE_TYPES
-from huatuo.probes.base import discover
-from huatuo.probes.profiler import Profiler
-from huatuo.probes.running import ProbeSet
-from huatuo.store.embedded import EmbeddedStore
-from huatuo.store.profiles import Matcher, ProfileQuery
 
 __all__ = ["configure", "run"]
 

@@ -35,7 +35,7 @@ _FOLLOWED = re.compile(
 )
 _REGISTER = re.compile(r"DW_OP_breg\d+ (\w+)([+-]\d+)")
 _IN_REGISTER = re.compile(r"r\d+|r[a-ds][xip]")
-Said = tuple[str, str, str, bool]  # cfa, frame pointer, return address, is_signal
+Said = tuple[str, str, str, str, bool]  # cfa, rbp, return address, rbx, is_signal
 Row = tuple[int, Said]  # address
 
 
@@ -81,7 +81,7 @@ def _readelf(path: Path) -> Iterator[Function]:
                 yield function
             function, kind = Function(0, 0), found[1]
             if found[2] is not None:
-                kinds[kind] = ("", "u", "u", "S" in found[2])
+                kinds[kind] = ("", "u", "u", "u", "S" in found[2])
             else:
                 begin, kind = int(found[4], 16), found[3]
                 function = Function(begin, int(found[5], 16), [(begin, kinds[kind])])
@@ -90,9 +90,11 @@ def _readelf(path: Path) -> Iterator[Function]:
         elif not words:
             columns = {}
         elif columns:
-            fp, ra = (words[columns[name]] if name in columns else "u" for name in ("rbp", "ra"))
-            fp = "u" if fp == "s" else fp  # still in the register
-            address, said = int(words[0], 16), (words[1], fp, ra, kinds[kind][3])
+            fp, ra, bx = (
+                words[columns[name]].replace("s", "u") if name in columns else "u"
+                for name in ("rbp", "ra", "rbx")
+            )  # s: still in the register
+            address, said = int(words[0], 16), (words[1], fp, ra, bx, kinds[kind][4])
             if not function.end:
                 kinds[kind] = said
             else:
@@ -103,8 +105,8 @@ def _readelf(path: Path) -> Iterator[Function]:
         yield function
 
 
-def _expressions(path: Path) -> dict[int, tuple[str, str, str]]:
-    """Address of a row that has an expression → cfa, frame pointer, return address."""
+def _expressions(path: Path) -> dict[int, tuple[str, str, str, str]]:
+    """Address of a row that has an expression → cfa, frame pointer, return address, rbx."""
     if not shutil.which("llvm-dwarfdump"):
         return {}
     found = {}
@@ -112,30 +114,30 @@ def _expressions(path: Path) -> dict[int, tuple[str, str, str]]:
         if line.startswith("  0x") and "DW_OP" in line:
             address, cfa, *registers = re.split(r": (?:CFA=)?|, (?=[A-Z0-9]+=)", line.strip())
             places = dict(register.split("=", 1) for register in registers)
-            said = cfa, places.get("RBP", ""), places.get("RIP", "")
+            said = cfa, places.get("RBP", ""), places.get("RIP", ""), places.get("RBX", "")
             found[int(address, 16)] = said
     return found
 
 
-def _with(said: Said, expressions: tuple[str, str, str] | None) -> Said:
-    cfa, fp, ra, is_signal = said
+def _with(said: Said, expressions: tuple[str, str, str, str] | None) -> Said:
+    cfa, fp, ra, bx, is_signal = said
     if ra == "u":
-        return END, "", "", is_signal
+        return END, "", "", "", is_signal
     if expressions:
-        cfa, fp, ra = (
+        cfa, fp, ra, bx = (
             known.strip("[]").removeprefix("DW_OP_drop, ")
             if cell == "exp" and "DW_OP" in known
             else cell
-            for cell, known in zip((cfa, fp, ra), expressions, strict=True)
+            for cell, known in zip((cfa, fp, ra, bx), expressions, strict=True)
         )
         if plain := _REGISTER.fullmatch(cfa):
             cfa = plain[1].lower() + plain[2]
-    return cfa, fp, ra, is_signal
+    return cfa, fp, ra, bx, is_signal
 
 
 def words_of(rule: Rule) -> Said:
     if rule.cfa in (Cfa.END, Cfa.NONE):
-        return (END if rule.cfa is Cfa.END else NONE, "", "", rule.is_signal)
+        return (END if rule.cfa is Cfa.END else NONE, "", "", "", rule.is_signal)
     name = NAMES[rule.cfa_register]
     cfa = f"{name}{rule.cfa_offset:+d}"
     if rule.cfa is Cfa.PLT:
@@ -143,8 +145,13 @@ def words_of(rule: Rule) -> Said:
     elif rule.cfa is Cfa.DEREF:
         cfa = f"DW_OP_breg{rule.cfa_register} {name.upper()}{rule.cfa_offset:+d}, DW_OP_deref"
         cfa += f", DW_OP_plus_uconst {rule.cfa_add:#x}" if rule.cfa_add else ""
-    places = (_place(rule.fp, rule.fp_offset), _place(rule.ra, rule.ra_offset))
-    return (cfa, *places, rule.is_signal)
+    fp, ra, bx = (
+        _place(saved, offset)
+        for saved, offset in (
+            (rule.fp, rule.fp_offset), (rule.ra, rule.ra_offset), (rule.bx, rule.bx_offset)
+        )
+    )  # fmt: skip
+    return cfa, fp, ra, bx, rule.is_signal
 
 
 def _place(saved: Saved, offset: int) -> str:
@@ -154,6 +161,7 @@ def _place(saved: Saved, offset: int) -> str:
         Saved.AT_SP: f"DW_OP_breg7 RSP{offset:+d}",
         Saved.AT_FP: f"DW_OP_breg6 RBP{offset:+d}",
         Saved.UNKNOWN: "unknown",
+        Saved.IN_REGISTER: f"r{offset}",
     }[saved]
 
 
@@ -206,19 +214,21 @@ def _at(rows: list[Row], address: int) -> Said:
 
 def _why(wanted: Said, found: Said) -> str:
     """Why our rule differs, "" if it should not."""
-    cfa, fp, ra, is_signal = wanted
+    cfa, fp, ra, bx, is_signal = wanted
     if found[0] == NONE:
-        if _IN_REGISTER.fullmatch(ra):
-            return "the return address is in a register"
         if cfa == "exp" or ("DW_OP" in cfa and not _FOLLOWED.fullmatch(cfa)):
             return "another expression"
-    elif found == (cfa, "unknown", ra, is_signal):
-        if _IN_REGISTER.fullmatch(fp):
-            return "the frame pointer is in a register"
-        if fp == "exp" or "DW_OP" in fp:
-            return "another expression"
-        if fp == "u" or fp.startswith("v"):
-            return "the frame pointer is lost"
+        return ""
+    if found[0] != cfa or found[2] != ra or found[4] != is_signal:
+        return ""
+    for name, theirs, ours in (("frame pointer", fp, found[1]), ("rbx", bx, found[3])):
+        if theirs != ours and ours == "unknown":
+            if _IN_REGISTER.fullmatch(theirs):
+                return f"the {name} is in a register"
+            if theirs == "exp" or "DW_OP" in theirs:
+                return "another expression"
+            if theirs == "u" or theirs.startswith("v"):
+                return f"the {name} is lost"
     return ""
 
 

@@ -287,7 +287,6 @@ BROKEN = {
     "offset too large": b"\x0e" + b"\xff" * 8 + b"\x00",
     "return address too far": b"\x90\x80\x80\x04",
     "register that does not exist": b"\x0c\x60\x08",
-    "return address in a register": b"\x09\x10\x01",
     "return address not saved": b"\x08\x10",
 }
 
@@ -322,6 +321,12 @@ def test_an_offset_waits_for_its_register_while_an_expression_counts() -> None:
     rows = rows_of(program([Function(0x1100, 0x40, code)]), 0x1000)
     read = Rule(Cfa.DEREF, 7, 16, ra=Saved.AT_CFA, ra_offset=-8)
     assert rows == [(0, NOTHING), (0x100, read), (0x102, pushed(0x20)), (0x140, NOTHING)]
+
+
+def test_a_return_address_may_be_in_a_register() -> None:
+    """As in vfork, which must leave the stack to its child."""
+    rows = rows_of(program([Function(0x1100, 0x40, b"\x09\x10\x05")]), 0x1000)
+    assert rows[1] == (0x100, pushed(0)._replace(ra=Saved.IN_REGISTER, ra_offset=5))
 
 
 def test_a_frame_pointer_that_is_too_far_away_is_lost() -> None:

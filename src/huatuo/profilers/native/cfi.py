@@ -1,7 +1,7 @@
 """The programs in .eh_frame and .debug_frame that say, address by address, how to find the caller.
 
-Only the CFA, the return address and the frame pointer are followed: the unwinder carries nothing
-else from frame to frame.
+Only the CFA, the return address, the frame pointer and rbx (Machine.base) are followed: the unwinder
+carries nothing else from frame to frame.
 
 Format: DWARF 5, 6.4; Linux Standard Base; opcodes of GNU and of Arm's ABI.
 """
@@ -21,8 +21,8 @@ __all__ = ["Cie", "Fde", "rows_of", "state_after"]
 _DEEPEST = 64  # of remembered states
 _NEVER = 1 << 80  # an address that no program reaches
 _REGISTER, _AT_CFA = Cfa.REGISTER, Saved.AT_CFA  # a look-up in an enum costs as much as a row
-State = tuple[CfaRule, SavedRule, SavedRule]  # cfa, return address, frame pointer
-_UNSET: State = (Cfa.NONE, 0, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0)
+State = tuple[CfaRule, SavedRule, SavedRule, SavedRule]  # cfa, return address, fp, base
+_UNSET: State = (Cfa.NONE, 0, 0, 0, 0), (Saved.SAME, 0), (Saved.SAME, 0), (Saved.SAME, 0)
 _LOST: SavedRule = (Saved.UNKNOWN, 0)
 _NOWHERE: SavedRule = (Saved.SAME, 0)  # of a return address: nothing that can be followed
 
@@ -56,7 +56,7 @@ def state_after(cie: Cie, data: bytes, at: int, last: int) -> State:
     """What the program data[at:last] of a CIE leaves. Any of WRONG if it is malformed."""
     program = _Program(Fde(0, 0, cie, data, at, last, 0), 0)
     program.run(_NEVER, _NEVER)
-    return program.cfa, program.ra, program.fp
+    return program.state
 
 
 def rows_of(fde: Fde, begin: int, low: int, high: int) -> list[tuple[int, Rule]]:
@@ -68,23 +68,31 @@ def rows_of(fde: Fde, begin: int, low: int, high: int) -> list[tuple[int, Rule]]
 
 
 class _Program:
-    """One run: `cfa`, `ra` and `fp` are what holds at `location`."""
+    """One run: `cfa`, `ra`, `fp` and `base` are what holds at `location`."""
 
     __slots__ = (
-        "at", "cfa", "cie", "data", "end", "fp", "here", "location", "ra", "remembered",
+        "at", "base", "cfa", "cie", "data", "end", "fp", "here", "location", "ra", "remembered",
     )  # fmt: skip
 
     def __init__(self, fde: Fde, begin: int) -> None:
         _, _, self.cie, self.data, self.at, self.end, self.here = fde
         self.location = begin
-        self.cfa, self.ra, self.fp = self.cie.initial
+        self.state = self.cie.initial
         self.remembered: list[State] = []
+
+    @property
+    def state(self) -> State:
+        return self.cfa, self.ra, self.fp, self.base
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.cfa, self.ra, self.fp, self.base = state
 
     def run(self, low: int, high: int) -> list[tuple[int, Rule]]:
         """Rows within [low, high). The commonest instructions are handled here, on locals."""
         rows: list[tuple[int, Rule]] = []
         cie, data, at, end, location = self.cie, self.data, self.at, self.end, self.location
-        cfa, ra, fp = cie.initial
+        cfa, ra, fp, base = cie.initial
         machine, is_signal, data_align = cie.machine, cie.is_signal, cie.data_align
         while at < end:
             opcode = data[at]
@@ -104,27 +112,29 @@ class _Program:
                     fp = _AT_CFA, number * data_align
                 elif opcode & 0x3F == machine.ra:
                     ra = _AT_CFA, number * data_align
+                elif opcode & 0x3F == machine.base:
+                    base = _AT_CFA, number * data_align
                 continue
             elif 1 <= opcode <= 4:
                 following, at = self._advance(opcode, location, at)
             else:
-                self.at, self.cfa, self.ra, self.fp = at, cfa, ra, fp
+                self.at, self.state = at, (cfa, ra, fp, base)
                 if opcode >= 0xC0:
                     self._restore(opcode & 0x3F)
                 else:
                     _OTHERS[opcode](self)
-                at, cfa, ra, fp = self.at, self.cfa, self.ra, self.fp
+                at, (cfa, ra, fp, base) = self.at, self.state
                 continue
             if following > low and following != location:
                 where = location if location > low else low
-                rows.append((where, rule_of(cfa, ra, fp, is_signal, machine)))
+                rows.append((where, rule_of(cfa, ra, fp, base, is_signal, machine)))
                 if following >= high:
                     return rows
             location = following
         if at != end:
             raise ValueError("a program that ends within an instruction")
-        self.cfa, self.ra, self.fp = cfa, ra, fp
-        rows.append((max(location, low), rule_of(cfa, ra, fp, is_signal, machine)))
+        self.state = cfa, ra, fp, base
+        rows.append((max(location, low), rule_of(cfa, ra, fp, base, is_signal, machine)))
         return rows
 
     def _advance(self, opcode: int, location: int, at: int) -> tuple[int, int]:
@@ -159,10 +169,12 @@ class _Program:
             self.fp = rule
         elif register == machine.ra:
             self.ra = rule if ra is None else ra
+        elif register == machine.base:
+            self.base = rule
 
     def _restore(self, register: int) -> None:
-        _, ra, fp = self.cie.initial
-        self._save(register, fp, ra)
+        _, ra, fp, base = self.cie.initial
+        self._save(register, base if register == self.cie.machine.base else fp, ra)
 
     def define_cfa(self) -> None:
         register = self._uleb()
@@ -184,10 +196,10 @@ class _Program:
     def remember(self) -> None:
         if len(self.remembered) >= _DEEPEST:
             raise ValueError("too many remembered states")
-        self.remembered.append((self.cfa, self.ra, self.fp))
+        self.remembered.append(self.state)
 
     def recall(self) -> None:
-        self.cfa, self.ra, self.fp = self.remembered.pop()
+        self.state = self.remembered.pop()
 
     def restore(self) -> None:
         self._restore(self._uleb())
@@ -211,9 +223,9 @@ class _Program:
         self._save(self._uleb(), (Saved.SAME, 0), _NOWHERE)
 
     def in_register(self) -> None:
+        """A return address that is kept in a register: vfork's."""
         register = self._uleb()
-        self._uleb()
-        self._save(register, _LOST, _NOWHERE)
+        self._save(register, _LOST, (Saved.IN_REGISTER, self._uleb()))
 
     def value_offset(self) -> None:
         register = self._uleb()
@@ -223,7 +235,7 @@ class _Program:
     def expression(self) -> None:
         register, code = self._uleb(), self._block()
         machine = self.cie.machine
-        if register in (machine.fp, machine.ra):
+        if register in (machine.fp, machine.ra, machine.base):
             place = place_of(code, machine)
             self._save(register, place or _LOST, place or _NOWHERE)
 

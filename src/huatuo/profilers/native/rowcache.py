@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from huatuo.kernel.maps import Map
-from huatuo.profilers.native.rules import FRAME_POINTER, Cfa, Rule
+from huatuo.profilers.native.rules import FRAME_POINTER, NOTHING, Rule
 
 __all__ = ["RowCache"]
 
-_NOTHING = Rule(Cfa.NONE)
 _MOST = 4095  # PAGE_ROWS
 
 
@@ -37,11 +36,18 @@ class RowCache:
         self._numbers: dict[Rule, int] = {}
         self.evicted = 0
         self._number(FRAME_POINTER)  # FRAME_POINTER_RULE is 0
-        self._number(_NOTHING)
+        self._number(NOTHING)
 
     def put(self, file: int, page: int, rows: Sequence[tuple[int, Rule]]) -> None:
         """The rows in force in a page, by offset in it; the first stands at 0."""
-        words = [offset << 16 | self._number(rule) for offset, rule in rows[:_MOST]]
+        words = []
+        before = FRAME_POINTER
+        for offset, rule in rows[:_MOST]:
+            # What is entered by a return (glibc's __start_context) is looked up a byte before its
+            # begin, as the return address of a call that never was.
+            early = int(before is NOTHING and offset > 1)
+            words.append(offset - early << 16 | self._number(rule))
+            before = rule
         first = self._room(len(words))
         self._rows[first : first + len(words)] = words
         key = file << 32 | page
@@ -77,7 +83,7 @@ class RowCache:
         number = self._numbers.get(rule)
         if number is None:
             if len(self._numbers) >= self._rules.max_entries:
-                return self._numbers[_NOTHING]
+                return self._numbers[NOTHING]
             number = len(self._numbers)
             packed = np.zeros(1, self._rule_type)
             for name, value in rule._asdict().items():

@@ -50,6 +50,7 @@ class Saved(IntEnum):
     AT_SP = 2  # stored at this frame's sp + offset
     UNKNOWN = 3
     AT_FP = 4  # stored at this frame's fp + offset: stacks realigned by the function
+    IN_REGISTER = 5  # in the register of that number, which only an innermost frame still has
 
 
 # register, offset, add; then the offset that counts again when a program names a register
@@ -71,6 +72,8 @@ class Rule(NamedTuple):
     ra_offset: int = 0
     fp: Saved = Saved.SAME
     fp_offset: int = 0
+    bx: Saved = Saved.SAME
+    bx_offset: int = 0
     is_signal: bool = False
 
 
@@ -78,23 +81,25 @@ class Rule(NamedTuple):
 class Machine:
     """What is special about an instruction set; registers have DWARF's numbers.
 
-    `prologue`: what functions begin with that keep a frame pointer.
+    `base` is a register by which some code finds its frame: ld.so, on x86-64 by rbx. `prologue`:
+    what functions begin with that keep a frame pointer.
     """
 
     registers: int  # general ones: 0 … registers - 1
     fp: int
     sp: int
     ra: int
+    base: int
     prologue: re.Pattern[bytes]
 
 
 # push %rbp; mov %rsp,%rbp in both encodings; GCC's crtstuff has cmpq $0,…(%rip) in between
 _PROLOGUE = re.compile(rb"\x55(?:\x48\x83\x3d....\x00)?\x48(?:\x89\xe5|\x8b\xec)", re.DOTALL)
-_X86_64 = Machine(16, fp=6, sp=7, ra=16, prologue=_PROLOGUE)
+_X86_64 = Machine(16, fp=6, sp=7, ra=16, base=3, prologue=_PROLOGUE)
 MACHINES = {EM_X86_64: _X86_64}
 
-NOTHING = Rule(Cfa.NONE, fp=Saved.UNKNOWN)
-OUTERMOST = Rule(Cfa.END, fp=Saved.UNKNOWN)
+NOTHING = Rule(Cfa.NONE)
+OUTERMOST = Rule(Cfa.END)
 FRAME_POINTER = Rule(
     Cfa.REGISTER, _X86_64.fp, 16, ra=Saved.AT_CFA, ra_offset=-8, fp=Saved.AT_CFA, fp_offset=-16
 )
@@ -111,7 +116,14 @@ def plt(threshold: int) -> Rule:
 
 
 @lru_cache(maxsize=1 << 14)
-def rule_of(cfa: CfaRule, ra: SavedRule, fp: SavedRule, is_signal: bool, machine: Machine) -> Rule:
+def rule_of(
+    cfa: CfaRule,
+    ra: SavedRule,
+    fp: SavedRule,
+    base: SavedRule,
+    is_signal: bool,
+    machine: Machine,
+) -> Rule:
     """NOTHING where it cannot be followed: numbers too large, a return address nowhere."""
     kind, register, offset, add, _ = cfa
     if ra[0] is Saved.UNKNOWN:
@@ -120,9 +132,9 @@ def rule_of(cfa: CfaRule, ra: SavedRule, fp: SavedRule, is_signal: bool, machine
         return NOTHING
     if not _fits(offset, 32) or not _fits(add, 16) or not _fits(ra[1], 16):
         return NOTHING
-    if not _fits(fp[1], 16):
-        fp = Saved.UNKNOWN, 0
-    return Rule(kind, register, offset, add, *ra, *fp, is_signal)
+    fp = fp if _fits(fp[1], 16) else (Saved.UNKNOWN, 0)
+    base = base if _fits(base[1], 16) else (Saved.UNKNOWN, 0)
+    return Rule(kind, register, offset, add, *ra, *fp, *base, is_signal)
 
 
 def _fits(number: int, bits: int) -> bool:

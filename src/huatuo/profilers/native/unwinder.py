@@ -19,11 +19,11 @@ from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
 from huatuo.profilers.native.binaries import Binaries
 from huatuo.profilers.native.rowcache import RowCache
-from huatuo.profilers.native.rules import Cfa, Rule
+from huatuo.profilers.native.rules import NOTHING
 
 __all__ = ["Unwinder"]
 
-_NONE = [(0, Rule(Cfa.NONE))]
+_NONE = [(0, NOTHING)]
 
 _BLOCK = 16  # pages compiled around one that was asked for: code that runs lies together
 
