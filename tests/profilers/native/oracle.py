@@ -47,6 +47,10 @@ class Function:
     end: int
     rows: list[Row] = field(default_factory=list)
 
+    @property
+    def pages(self) -> range:
+        return range(self.begin // PAGE, (self.end - 1) // PAGE + 1)
+
 
 def _lines(*command: str) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -55,17 +59,21 @@ def _lines(*command: str) -> Iterator[str]:
             yield line.decode(errors="replace").rstrip()
 
 
-def functions_of(path: Path) -> list[Function]:
-    """By address, each cut off where the next one begins."""
-    expressions = _expressions(path)
+def functions_of(path: Path, pages: set[int]) -> list[Function]:
+    """Those in some pages of addresses, in order, each cut off where the next one begins."""
     functions = sorted(_readelf(path), key=lambda function: function.begin)
     for function, following in pairwise(functions):
         function.end = min(function.end, following.begin)
+    functions = [function for function in functions if not pages.isdisjoint(function.pages)]
+    if any("exp" in said for function in functions for _, said in function.rows):
+        expressions = _expressions(path)
+    else:
+        expressions = {}
     for function in functions:
         function.rows = [
             (address, _with(said, expressions.get(address))) for address, said in function.rows
         ]
-    return [function for function in functions if function.begin < function.end]
+    return functions
 
 
 def _readelf(path: Path) -> Iterator[Function]:
@@ -239,7 +247,7 @@ def compare(path: Path, most_pages: int = 1 << 30) -> Comparison:
         file, pages = UnwindFile(elf), _pages(elf)
         step = -(-len(pages) // most_pages)
 
-        @lru_cache(maxsize=1)
+        @lru_cache(maxsize=64)
         def ours(page: int) -> list[Row]:
             rows = file.rows(pages[page])
             offsets = [offset for offset, _ in rows]
@@ -248,13 +256,12 @@ def compare(path: Path, most_pages: int = 1 << 30) -> Comparison:
             assert offsets[-1] < PAGE, (page, rows)
             return [(page * PAGE + offset, words_of(rule)) for offset, rule in rows]
 
-        chosen = set(list(pages)[::step])
-        for function in functions_of(path):
-            for page in range(function.begin // PAGE, (function.end - 1) // PAGE + 1):
-                if page in chosen:
-                    low = max(function.begin, page * PAGE)
-                    high = min(function.end, (page + 1) * PAGE)
-                    result.add(low, high, function.rows, ours(page))
+        chosen = set(list(pages)[step // 2 :: step])
+        for function in functions_of(path, chosen):
+            for page in chosen.intersection(function.pages):
+                low = max(function.begin, page * PAGE)
+                high = min(function.end, (page + 1) * PAGE)
+                result.add(low, high, function.rows, ours(page))
     return result
 
 
