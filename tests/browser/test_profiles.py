@@ -221,14 +221,11 @@ def test_the_keys_walk_and_zoom(page: Page, site: Site) -> None:
 
 def test_every_view_has_its_address(page: Page, site: Site) -> None:
     opened(page, site)
+    chosen = "document.querySelector('.toggle a[aria-current]').innerText.toLowerCase()"
     for number, name in enumerate(("icicle", "inverted", "sandwich", "table"), 2):
         page.click(f".toggle a:nth-child({number})")
         page.wait(f"location.hash.includes('view={name}')")
-        page.wait(READY)
-        assert (
-            page.run("document.querySelector('.toggle a[aria-current]').innerText.toLowerCase()")
-            == name
-        )
+        page.wait(f"{READY} && {chosen} === '{name}'")
 
 
 # ---- comparing ----

@@ -102,74 +102,91 @@ export function functionsOf(tree) {
   return rows.slice(1);
 }
 
-// A tree that grows: children are found by (parent, frame).
+// A tree that grows. Children are found by (parent, frame) in a table of node numbers, 0 where it is
+// empty: much faster than a Map, whose keys would be beyond the small integers.
 class Growing {
-  constructor(frames, compared, root = 0) {
-    this.frames = frames;
-    this.compared = compared;
-    this.known = new Map();
-    this.columns = { parent: [-1], frame: [root], self: [0], total: [0], baseSelf: [0], baseTotal: [0] };
+  constructor(tree, value, base, root) {
+    Object.assign(this, { tree, value, base });
+    this.parent = [-1];
+    this.frame = [root];
+    this.columns = { self: [0], total: [0], baseSelf: [0], baseTotal: [0] };
+    this.table = new Int32Array(1 << 14);
+  }
+
+  place(parent, frame) {
+    const { table } = this;
+    let at = (Math.imul(parent, 0x9e3779b1) ^ Math.imul(frame, 0x85ebca6b)) >>> 0;
+    for (at = (at ^ (at >>> 15)) & (table.length - 1); table[at]; at = (at + 1) & (table.length - 1)) {
+      if (this.parent[table[at]] === parent && this.frame[table[at]] === frame) break;
+    }
+    return at;
   }
 
   child(parent, frame) {
-    const key = parent * this.frames.length + frame;
-    let node = this.known.get(key);
-    if (node === undefined) {
-      const { columns } = this;
-      node = columns.parent.length;
-      this.known.set(key, node);
-      columns.parent.push(parent);
-      columns.frame.push(frame);
-      for (const name of ["self", "total", "baseSelf", "baseTotal"]) columns[name].push(0);
+    const at = this.place(parent, frame);
+    if (this.table[at]) return this.table[at];
+    const node = this.parent.push(parent) - 1;
+    this.frame.push(frame);
+    for (const column of Object.values(this.columns)) column.push(0);
+    this.table[at] = node;
+    if (node * 2 > this.table.length) {
+      this.table = new Int32Array(this.table.length * 2);
+      for (let one = 1; one <= node; one += 1) this.table[this.place(this.parent[one], this.frame[one])] = one;
     }
     return node;
   }
 
-  add(node, side, value, base) {
-    this.columns[side][node] += value;
-    if (this.compared) this.columns[side === "self" ? "baseSelf" : "baseTotal"][node] += base;
+  // What a node of the tree it grows from is worth goes to one of this.
+  add(node, side, from, value = this.value, base = this.base) {
+    this.columns[side][node] += value[from];
+    if (base) this.columns[side === "self" ? "baseSelf" : "baseTotal"][node] += base[from];
   }
 
   worth(node) { return this.columns.total[node] + this.columns.baseTotal[node]; }
 
-  tree() {
-    const { parent, frame, ...values } = this.columns;
-    const floats = Object.fromEntries(Object.entries(values).map(([name, list]) => [name, Float64Array.from(list)]));
-    return {
-      ...floats, size: parent.length, frames: this.frames, compared: this.compared, byValue: true,
-      parent: Int32Array.from(parent), frame: Int32Array.from(frame),
-      ...(this.compared ? {} : { baseSelf: null, baseTotal: null }),
-    };
+  done() {
+    const { frames, compared } = this.tree;
+    const columns = Object.fromEntries(Object.entries(this.columns).map(([name, list]) => [name, compared || !name.startsWith("base") ? Float64Array.from(list) : null]));
+    return { ...columns, frames, compared, byValue: true, size: this.parent.length, parent: Int32Array.from(this.parent), frame: Int32Array.from(this.frame) };
   }
 }
 
-// Upwards from chosen nodes: who called them. `of` gives a node's [value, base value]. Each level is
-// finished before the next one, so that its values are known.
-function upwards(tree, members, of, root = 0) {
-  const grown = new Growing(tree.frames, tree.compared, root);
-  for (const one of members) grown.add(0, "total", ...of(one.from));
+// Upwards from the nodes `from`, beginning with those in `at`: who called them. Each level is finished
+// before the next one, so that its values are known.
+function upwards(tree, from, at, [value, base], root) {
+  const grown = new Growing(tree, value, base, root);
+  const into = new Int32Array(from.length);
+  for (let i = 0; i < from.length; i += 1) grown.add(0, "total", from[i]);
   const limit = grown.worth(0) * SMALLEST;
-  let left = members.filter((one) => one.at > 0);
-  while (left.length) {
-    for (const one of left) {
-      one.into = grown.child(one.into, tree.frame[one.at]);
-      grown.add(one.into, "total", ...of(one.from));
-      one.at = tree.parent[one.at];
-      if (one.at <= 0) grown.add(one.into, "self", ...of(one.from));
+  let count = from.length;
+  while (count) {
+    for (let i = 0; i < count; i += 1) {
+      if (at[i] <= 0) continue;
+      into[i] = grown.child(into[i], tree.frame[at[i]]);
+      grown.add(into[i], "total", from[i]);
+      at[i] = tree.parent[at[i]];
+      if (at[i] <= 0) grown.add(into[i], "self", from[i]);
     }
-    left = left.filter((one) => one.at > 0 && grown.worth(one.into) > limit);
+    const all = count;
+    count = 0;
+    for (let i = 0; i < all; i += 1) {
+      if (at[i] <= 0 || grown.worth(into[i]) <= limit) continue;
+      from[count] = from[i];
+      at[count] = at[i];
+      into[count] = into[i];
+      count += 1;
+    }
   }
-  return grown.tree();
+  return grown.done();
 }
 
-const nodesWhere = (tree, test) => Array.from({ length: tree.size - 1 }, (_, i) => i + 1).filter(test);
-const pair = (tree, name, base) => (node) => [tree[name][node], tree.compared ? tree[base][node] : 0];
+const nodesWhere = (tree, test) => Int32Array.from({ length: tree.size - 1 }, (_, i) => i + 1).filter(test);
 
 // From the leaves: where the time itself is spent, and next to it who called that.
 export function inverted(tree) {
-  const of = pair(tree, "self", "baseSelf");
-  const leaves = nodesWhere(tree, (node) => of(node)[0] > 0 || of(node)[1] > 0);
-  return upwards(tree, leaves.map((node) => ({ from: node, at: node, into: 0 })), of);
+  const { self, baseSelf } = tree;
+  const leaves = nodesWhere(tree, (node) => self[node] > 0 || (baseSelf && baseSelf[node] > 0));
+  return upwards(tree, leaves, leaves.slice(), [self, baseSelf], 0);
 }
 
 function occurrences(tree, frame) {
@@ -179,27 +196,33 @@ function occurrences(tree, frame) {
 
 // Who called one function; the root is the function.
 export function callersOf(tree, frame) {
-  const members = occurrences(tree, frame).map((node) => ({ from: node, at: tree.parent[node], into: 0 }));
-  return upwards(tree, members, pair(tree, "total", "baseTotal"), frame);
+  const from = occurrences(tree, frame);
+  return upwards(tree, from, from.map((node) => tree.parent[node]), [tree.total, tree.baseTotal], frame);
 }
 
 // What one function calls, all its occurrences as one; the root is the function.
 export function calleesOf(tree, frame) {
-  const grown = new Growing(tree.frames, tree.compared, frame);
-  const children = childrenOf(tree);
-  const total = pair(tree, "total", "baseTotal");
-  const self = pair(tree, "self", "baseSelf");
-  const add = ({ at, into }) => { grown.add(into, "total", ...total(at)); grown.add(into, "self", ...self(at)); };
-  let members = occurrences(tree, frame).map((node) => ({ at: node, into: 0 }));
-  members.forEach(add);
+  const grown = new Growing(tree, tree.total, tree.baseTotal, frame);
+  const { first, list } = childrenOf(tree);
+  const add = (from, into) => { grown.add(into, "total", from); grown.add(into, "self", from, tree.self, tree.baseSelf); };
+  let members = occurrences(tree, frame);
+  let into = new Int32Array(members.length);
+  members.forEach((from) => add(from, 0));
   const limit = grown.worth(0) * SMALLEST;
   while (members.length) {
-    members = members.filter((one) => grown.worth(one.into) > limit).flatMap((one) => (
-      [...children.list.subarray(children.first[one.at], children.first[one.at + 1])]
-        .map((at) => ({ at, into: grown.child(one.into, tree.frame[at]) }))));
-    members.forEach(add);
+    const [below, places] = [[], []];
+    for (let i = 0; i < members.length; i += 1) {
+      if (grown.worth(into[i]) <= limit) continue;
+      for (let k = first[members[i]]; k < first[members[i] + 1]; k += 1) {
+        below.push(list[k]);
+        places.push(grown.child(into[i], tree.frame[list[k]]));
+      }
+    }
+    members = below;
+    into = places;
+    for (let i = 0; i < members.length; i += 1) add(members[i], into[i]);
   }
-  return grown.tree();
+  return grown.done();
 }
 
 // The frames whose name, mapping or file fits, as Uint8Array; and what was wrong with the expression.
