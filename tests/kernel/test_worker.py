@@ -163,7 +163,9 @@ def test_chatter_does_not_block(jobs: Jobs) -> None:
     assert outcome(Worker(jobs("chatter"), {})).results == ["said"]
 
 
-@pytest.mark.parametrize("what", [b"{{{\n", b"[" * 30_000 + b"\n", b"\xff\xfe\n", b"\0\n"])
+@pytest.mark.parametrize(
+    "what", [b"{{{\n", b"[" * 30_000 + b"\n", b"\xff\xfe\n", b"\0\n", b"{}\n", b"[1, 2]\n"]
+)
 def test_results_that_make_no_sense(jobs: Jobs, what: bytes) -> None:
     found = outcome(Worker(jobs("lie"), {"what": what.hex()}))
     assert found.results == []

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from huatuo.kernel.host import Host
+
 __all__ = ["Limits", "Outcome", "Worker", "allow_cpu", "allow_memory", "give_up_privileges"]
 
 _NOBODY = 65534
@@ -42,7 +44,10 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`results`: what the function yielded, also before it failed; `problem`: why, or ""."""
+    """`results`: what the function yielded, also before it failed; `problem`: why, or "".
+
+    `peak_bytes` is the most memory it had, 0 if it was killed.
+    """
 
     results: list[object]
     problem: str
@@ -81,11 +86,19 @@ class Worker:
                 pass_fds=fds,
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # its buffers per CPU count too
             )
+            self._pidfd = self._watched()
         except BaseException:
             os.close(self._out)
             os.close(self._err)
             raise
-        self._pidfd = os.pidfd_open(self._process.pid)
+
+    def _watched(self) -> int:
+        try:
+            return os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     @property
     def pid(self) -> int:
@@ -106,13 +119,13 @@ class Worker:
                 self._process.kill()
             return None
         code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        results, garbled = self._results()
+        results, peak, garbled = self._results()
         self._outcome = Outcome(
             results,
             self._problem(code) or garbled,
             usage.ru_utime + usage.ru_stime,
             time.monotonic() - self._begin,
-            usage.ru_maxrss * 1024,
+            peak,
         )
         for fd in (self._out, self._err, self._pidfd):
             os.close(fd)
@@ -139,15 +152,23 @@ class Worker:
             time.sleep(0.001)
         return found
 
-    def _results(self) -> tuple[list[object], str]:
-        """What was yielded, and a problem if that cannot be read: what it digested was hostile."""
+    def _results(self) -> tuple[list[object], int, str]:
+        """(what was yielded, peak of memory, problem): what it digested may have been hostile."""
         found: list[object] = []
+        peak = 0
         whole = os.pread(self._out, _MOST_RESULTS, 0).rpartition(b"\n")[0]
         try:
-            found.extend(json.loads(line) for line in whole.splitlines())
+            for line in whole.splitlines():
+                match json.loads(line):
+                    case [result]:
+                        found.append(result)
+                    case int(number):
+                        peak = number
+                    case _:
+                        raise ValueError("neither a result nor a number")
         except (ValueError, RecursionError):
-            return found, "its results cannot be read"
-        return found, ""
+            return found, peak, "its results cannot be read"
+        return found, peak, ""
 
     def _problem(self, code: int) -> str:
         if code == 0:
@@ -190,7 +211,7 @@ def allow_cpu(seconds: int) -> None:
 
 
 def allow_memory(more: int) -> None:
-    """So many bytes more than before. Without a limit nothing changes."""
+    """So many bytes more than before, or fewer. Without a limit nothing changes."""
     soft, most = resource.getrlimit(resource.RLIMIT_DATA)
     if soft != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_DATA, (soft + more, most))
@@ -214,8 +235,25 @@ def _main(call: str, limits: str, arguments: str) -> None:
     if module.partition(".")[0] != "huatuo":
         sys.exit(f"{call} is none of ours")
     function = getattr(importlib.import_module(module), name)
-    for result in function(**json.loads(arguments)):
-        os.write(sys.stdout.fileno(), json.dumps(result).encode() + b"\n")
+    try:
+        for result in function(**json.loads(arguments)):
+            _say([result])
+    finally:
+        _say(_peak_bytes())
+
+
+def _say(value: object) -> None:
+    """A result in a list of its own; a number alone is the peak of memory."""
+    os.write(sys.stdout.fileno(), json.dumps(value).encode() + b"\n")
+
+
+def _peak_bytes() -> int:
+    """(Not ru_maxrss: that of a new process begins with what its parent had.)"""
+    host = Host()
+    for line in host.read(host.proc / "self/status").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 if __name__ == "__main__":

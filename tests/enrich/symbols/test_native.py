@@ -420,6 +420,23 @@ def test_what_is_no_program_has_no_names_and_is_not_tried_again(
     again.close()
 
 
+def test_failures_are_tried_again_the_next_day(
+    symbols: Symbols, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"text" * 100)
+    file = native.BinaryFile(native.Identity(1, 1, 400), str(path), path, build_id="ab" * 20)
+    for day in range(2):
+        assert symbols.lines(file, [1]) == ([()] if day else [None])
+        assert symbols.settle(30)
+        assert symbols.ready() == [file]
+        assert symbols.lines(file, [1]) == [()]
+        assert symbols.counts.workers == day + 1
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda now=now: now + 86401)
+        symbols.ready()
+
+
 def test_a_file_that_is_gone_is_unknown_and_may_come_back(
     symbols: Symbols, compiled: Compile
 ) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from huatuo.enrich.symbols.debug_files import OpenElf, debug_file
-from huatuo.enrich.symbols.debuginfod import Unreachable, download
 from huatuo.enrich.symbols.dwarf import dwarf_lines, prepare, with_linkers_names
 from huatuo.enrich.symbols.elf_symbols import code_symbols, frame_starts, mini_debug, plt_stubs
 from huatuo.enrich.symbols.go_table import go_lines
@@ -115,16 +114,23 @@ def _open(request: Request, work: Plan) -> _Opened:
         return file
     file.debug = debug_file(elf, request.path, [root for root in roots if root >= 0])
     if file.debug is None and work.servers and elf.build_id and not elf.has(".gopclntab"):
-        try:
-            file.debug = download(
-                work.servers, elf.build_id, Path(work.directory),
-                work.download_seconds, work.download_bytes,
-            )  # fmt: skip
-            file.sources |= Source.DEBUGINFOD if file.debug else _NOTHING
-        except Unreachable as error:
-            file.problems.append(str(error))
-            file.sources |= Source.PARTIAL
+        _download(file, work)
     return file
+
+
+def _download(file: _Opened, work: Plan) -> None:
+    from huatuo.enrich.symbols.debuginfod import Unreachable, download  # HTTP, rarely needed
+
+    try:
+        file.debug = download(
+            work.servers, file.binary.elf.build_id, Path(work.directory),
+            work.download_seconds, work.download_bytes,
+        )  # fmt: skip
+    except Unreachable as error:
+        file.problems.append(str(error))
+        file.sources |= Source.PARTIAL
+    else:
+        file.sources |= Source.DEBUGINFOD if file.debug else _NOTHING
 
 
 def _layer(file: _Opened) -> Layer:

@@ -152,8 +152,10 @@ class Builder:
 
     def wait(self, seconds: float) -> None:
         """Until the running worker ends, or so long; for a caller without an event loop."""
-        job = [] if self._job is None else [self._job.worker]
-        select.select(job, [], [], max(seconds, 0))
+        ended = select.poll()
+        if self._job is not None:
+            ended.register(self._job.worker, select.POLLIN)
+        ended.poll(max(seconds, 0) * 1000)
 
     def close(self) -> None:
         if self._job is not None:

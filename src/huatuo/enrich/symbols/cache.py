@@ -54,8 +54,12 @@ class Cache:
             return None, True
         with contextlib.suppress(OSError):
             os.utime(path)
+        return table, self.is_due(table)
+
+    def is_due(self, table: Table) -> bool:
+        """Whether it failed, or lacks something, and has been like that for a day."""
         is_poor = bool(table.sources & (Source.FAILED | Source.PARTIAL))
-        return table, is_poor and time.time() - table.created > _RETRY_SECONDS
+        return is_poor and time.time() - table.created > _RETRY_SECONDS
 
     def new(self) -> tuple[Path, int]:
         """A passing file to write a table to: (where, descriptor). OSError if the disk is full."""

@@ -62,7 +62,12 @@ def dwarf_lines(elf: Elf, fd: int) -> Layer:
     """
     if not (elf.has(".debug_info") and elf.has(".debug_line")) or not elf.segments:
         return empty()
-    cache = _Cache(_symcache(fd), str(elf.name))
+    size = os.fstat(fd).st_size
+    allow_memory(size)  # a private mapping counts as memory, although it takes none
+    try:
+        cache = _Cache(_symcache(fd, size), str(elf.name))
+    finally:
+        allow_memory(-size)
     starts = cache.ranges.astype(np.uint64) + np.uint64(elf.segments[0].address)
     at = _with_source(cache)
     return Layer(starts, at, _places(cache))
@@ -98,12 +103,10 @@ def _outermost(places: Places) -> npt.NDArray[np.uint32]:
     return roots
 
 
-def _symcache(fd: int) -> bytes:
+def _symcache(fd: int, size: int) -> bytes:
     from cffi import FFI  # type: ignore[import-untyped]  # symbolic depends on it
     from symbolic.debuginfo import Archive
 
-    size = os.fstat(fd).st_size
-    allow_memory(size)  # a private mapping counts as memory, although it takes none
     mapped = mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
     _hide_symbols(mapped)
     view = FFI().from_buffer(mapped)

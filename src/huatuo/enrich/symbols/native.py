@@ -87,8 +87,10 @@ class Symbols:
         """
         if not self._builder.is_running:
             self._done(self._builder.poll())
-        for table in self._tables.values():
+        for key, table in list(self._tables.items()):
             table.rest()
+            if self._cache.is_due(table) and key not in self._builder:
+                self._close(key)  # the next to ask has it built again
         found, self._ready = self._ready, []
         return found
 
@@ -122,7 +124,7 @@ class Symbols:
         self._tables.clear()
 
     def _key(self, file: BinaryFile) -> str:
-        """ "" for a file that has no build id and cannot be opened now."""
+        """The name of a file's table; empty if it has no build id and cannot be opened now."""
         key = file.key or self._content_keys.get(file.identity, "")
         if not key:
             try:
@@ -140,7 +142,8 @@ class Symbols:
             return table
         if key in self._builder:
             self._waiting.setdefault(key, {})[file.identity] = file
-        if not key or key in self._builder:
+            return None
+        if not key:
             return None
         table, build = self._cache.open(key)
         if table is not None:
@@ -163,17 +166,15 @@ class Symbols:
     def _keep_open(self, key: str, table: Table) -> None:
         self._tables[key] = table
         if len(self._tables) > _MOST_OPEN:
-            oldest, closed = self._tables.popitem(last=False)
-            self._forget_places(oldest)
-            closed.close()
+            self._close(next(iter(self._tables)))
 
     def _done(self, keys: list[str]) -> None:
         for key in keys:
-            if (old := self._tables.pop(key, None)) is not None:
-                old.close()  # there is a better one now
-            self._forget_places(key)
+            self._close(key)  # there is a better one now
             self._ready.extend(self._waiting.pop(key, {}).values())
 
-    def _forget_places(self, key: str) -> None:
+    def _close(self, key: str) -> None:
+        if (table := self._tables.pop(key, None)) is not None:
+            table.close()
         for place in [place for place in self._places if place[0] == key]:
             del self._places[place]
