@@ -17,6 +17,7 @@ from huatuo.kernel.elf import Elf
 __all__ = ["GO_TOOLS", "Frames", "addr2line", "binary_file", "compile_go", "run", "sample", "tool"]
 
 PROGRAMS = Path(__file__).parent / "programs"
+_CARGO = str(Path.home() / ".cargo/bin")
 Frames = list[tuple[str, str, int]]
 
 
@@ -29,7 +30,7 @@ def run(*command: str | Path, text: str = "") -> str:
 def tool(*names: str) -> str:
     """The first of these programs that is installed; skips the test if none is."""
     for name in names:
-        if found := shutil.which(name) or shutil.which(name, path="/root/.cargo/bin"):
+        if found := shutil.which(name) or shutil.which(name, path=_CARGO):
             return found
     pytest.skip(f"{' or '.join(names)} is not installed")
 
