@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,12 @@ def _go_tools() -> list[str]:
 
 
 GO_TOOLS = _go_tools()
-_GO_CACHE = tempfile.TemporaryDirectory(prefix="go-cache-")  # its library, compiled once
+
+
+@cache
+def _go_cache() -> tempfile.TemporaryDirectory[str]:
+    """Go's own library, compiled once."""
+    return tempfile.TemporaryDirectory(prefix="go-cache-")
 
 
 def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = False) -> Path:
@@ -50,7 +56,7 @@ def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = Fals
         "GOTOOLCHAIN": "local",
         "GO111MODULE": "off",
         "CGO_ENABLED": str(int(cgo)),
-        "GOCACHE": _GO_CACHE.name,
+        "GOCACHE": _go_cache().name,
         "GOFLAGS": "",
     }
     subprocess.run([go, "build", *options, "-o", str(out), str(source)], check=True,
