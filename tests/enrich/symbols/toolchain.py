@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from huatuo.kernel.elf import Elf
 __all__ = ["GO_TOOLS", "Frames", "addr2line", "binary_file", "compile_go", "run", "sample", "tool"]
 
 PROGRAMS = Path(__file__).parent / "programs"
+_CARGO = str(Path.home() / ".cargo/bin")
 Frames = list[tuple[str, str, int]]
 
 
@@ -29,7 +31,7 @@ def run(*command: str | Path, text: str = "") -> str:
 def tool(*names: str) -> str:
     """The first of these programs that is installed; skips the test if none is."""
     for name in names:
-        if found := shutil.which(name) or shutil.which(name, path="/root/.cargo/bin"):
+        if found := shutil.which(name) or shutil.which(name, path=_CARGO):
             return found
     pytest.skip(f"{' or '.join(names)} is not installed")
 
@@ -41,7 +43,12 @@ def _go_tools() -> list[str]:
 
 
 GO_TOOLS = _go_tools()
-_GO_CACHE = tempfile.TemporaryDirectory(prefix="go-cache-")  # its library, compiled once
+
+
+@cache
+def _go_cache() -> tempfile.TemporaryDirectory[str]:
+    """Go's own library, compiled once."""
+    return tempfile.TemporaryDirectory(prefix="go-cache-")
 
 
 def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = False) -> Path:
@@ -49,7 +56,7 @@ def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = Fals
         "GOTOOLCHAIN": "local",
         "GO111MODULE": "off",
         "CGO_ENABLED": str(int(cgo)),
-        "GOCACHE": _GO_CACHE.name,
+        "GOCACHE": _go_cache().name,
         "GOFLAGS": "",
     }
     subprocess.run([go, "build", *options, "-o", str(out), str(source)], check=True,

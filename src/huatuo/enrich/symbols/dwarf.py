@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from huatuo.enrich.symbols.layer import NONE, Layer, Places, empty
+from huatuo.enrich.symbols.layer import DEEPEST, NONE, Layer, Places, empty
 from huatuo.errors import Malformed
 from huatuo.kernel.elf import Elf
 from huatuo.kernel.worker import allow_memory
@@ -41,7 +41,6 @@ _FILE = np.dtype([("base", "<u4"), ("directory", "<u4"), ("name", "<u4"), ("rest
 _FUNCTION = np.dtype([("name", "<u4"), ("base", "<u4"), ("entry", "<u4"), ("language", "<u4")])
 _LOCATION = np.dtype([("file", "<u4"), ("line", "<u4"), ("function", "<u4"), ("outer", "<u4")])
 _LONGEST = 8192
-_DEEPEST = 64
 _MANGLED = (b"_Z", b"_R")
 _COLD = re.compile(rb"\.cold(\.\d+)?$")
 _ELF = struct.Struct("<QQ4xHHHHH")  # e_phoff … e_shnum of an ELF64 header, from offset 32
@@ -95,7 +94,7 @@ def with_linkers_names(lines: Layer, symbols: Layer) -> Layer:
 def _outermost(places: Places) -> npt.NDArray[np.uint32]:
     """For each place the function that it is in, after all inlining."""
     roots = np.arange(len(places), dtype=np.uint32)
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         outers = places.outers[roots]
         if np.all(outers == NONE):
             break

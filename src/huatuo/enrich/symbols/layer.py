@@ -15,10 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NONE", "Layer", "Places", "compact", "empty", "laid_upon", "of_functions", "steps"]
+__all__ = [
+    "DEEPEST",
+    "NONE",
+    "Layer",
+    "Places",
+    "compact",
+    "empty",
+    "laid_upon",
+    "of_functions",
+    "steps",
+]
 
 NONE = 0xFFFF_FFFF  # no such place, text or file
-_DEEPEST = 64  # functions inlined into each other
+DEEPEST = 64  # functions inlined into each other
 
 U4 = npt.NDArray[np.uint32]
 U8 = npt.NDArray[np.uint64]
@@ -169,7 +179,7 @@ def _used(at: U4, places: Places) -> tuple[U4, Places]:
     fresh = np.unique(at[at != NONE])
     outers = places.outers.copy()
     outers[outers >= len(places)] = NONE
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         used[fresh] = True
         fresh = np.unique(outers[fresh])
         fresh = fresh[fresh != NONE]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from huatuo.enrich.symbols.layer import NONE, Layer
+from huatuo.enrich.symbols.layer import DEEPEST, NONE, Layer
 from huatuo.errors import Malformed
 from huatuo.kernel.rooted import open_regular
 from huatuo.model.profile import Line
@@ -37,7 +37,6 @@ _HEADER_SIZE = 128
 _PLACE = struct.Struct("<4I")
 _END = struct.Struct("<Q")
 _LONGEST_TEXT = 4096
-_DEEPEST = 64
 
 
 class Source(IntFlag):
@@ -144,7 +143,7 @@ class Table:
     def lines(self, place: int, file_name: str) -> tuple[Line, ...]:
         """What is there, innermost first; () for NONE. `file_name` goes before mere addresses."""
         found: list[Line] = []
-        while place < self.places and len(found) < _DEEPEST:
+        while place < self.places and len(found) < DEEPEST:
             name, file, line, place = _PLACE.unpack_from(
                 self._map, self._places_at + _PLACE.size * place
             )
