@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.model.profile import FrameKind, Line, Location, Samples, Stack, StackStatus
 from huatuo.store.embedded import EmbeddedStore
 from huatuo.store.profile import dictionary
@@ -291,6 +292,7 @@ def main() -> None:
     parser.add_argument("--epoch-hours", type=float, default=24, help="of the dictionary")
     options = parser.parse_args()
     dictionary._DAY_NS = int(options.epoch_hours * 3600) * SECOND
+    return_large_blocks()
     host = Host(options.stacks)
     frames = np.mean([len(stack.locations) for stack in host.stacks])
     print(f"\n{options.hours:g} h, {len(set(host.stacks))} stacks of {frames:.1f} frames")
@@ -302,6 +304,7 @@ def main() -> None:
         before = resident_mib()
         fill(store, host, options.hours)
         gc.collect()
+        give_back()  # as the agent does every minute
         line("memory: before → after", f"{before:.0f} → {resident_mib():.0f} MiB")
         report_disk(store, options.hours)
         queries(store, options.hours)
