@@ -11,9 +11,29 @@ Stacks are complete without frame pointers; symbols come from this machine. Exam
 from __future__ import annotations
 
 import argparse
+import os
+import select
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
 
-from huatuo.cli.common import add_config, add_duration
+from huatuo.cli.common import add_config, add_duration, configuration, seconds
+from huatuo.cli.query_profiles import add_output, show_profile
+from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.profiling import Profiling
+from huatuo.enrich.symbols.kernel import KernelSymbols
+from huatuo.enrich.symbols.native import SymbolSettings
+from huatuo.errors import UsageError
+from huatuo.kernel.host import Host
+from huatuo.kernel.worker import Limits
 from huatuo.model.profile import PROFILE_TYPES
+from huatuo.probes.base import discover
+from huatuo.probes.profiler import Profiler
+from huatuo.probes.running import ProbeSet
+from huatuo.store.embedded import EmbeddedStore
+from huatuo.store.profiles import ProfileQuery
 
 __all__ = ["configure", "run"]
 
@@ -37,6 +57,93 @@ def configure(parser: argparse.ArgumentParser) -> None:
     whom.add_argument("--system", action="store_true", help="everything (default)")
     parser.add_argument("--cpu", type=int, metavar="N", help="only what ran on this CPU")
     add_duration(parser, "10s", "how long (default: 10s)")
-    parser.add_argument(
-        "--rate", type=int, metavar="HZ", help="samples per second and CPU (99), or looks (20)"
-    )
+    parser.add_argument("--rate", type=int, metavar="HZ",
+                        help="samples per second and CPU (99), or looks (20)")  # fmt: skip
+    add_output(parser)
+    parser.add_argument("--tui", action="store_true", help="as a flame graph in the terminal")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    host = Host()
+    duration = seconds(arguments) or 10.0
+    names = _MEASURED_BY.get(arguments.type) or (f"profile.{arguments.type}",)
+    settings = _settings(names, arguments.rate, duration)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="huatuo-profile-")))
+        inventory = Inventory(host)
+        inventory.refresh()
+        profiling = Profiling(
+            host,
+            inventory,
+            KernelSymbols(host),
+            _symbols(arguments, work),
+            SymbolSettings(limits=Limits(nice=0)),
+            _only(arguments),
+        )
+        stack.callback(profiling.close)
+        store = EmbeddedStore(work / "store", max_bytes=1 << 30, max_age_seconds=86400)
+        stack.callback(store.close)
+        probes = ProbeSet(host, names, settings)
+        stack.callback(probes.stop)
+        probes.start()
+        _watch(probes, profiling, inventory, min(duration / 4, _WARM_UP_SECONDS))
+        profiling.samples()  # those of code whose unwind rows were not there yet: thrown away
+        _watch(probes, profiling, inventory, duration)
+        for batch in profiling.samples():
+            store.profiles.append(batch)
+        if profiling.symbols.pending:
+            print("reading symbols …", file=sys.stderr)
+        profiling.symbols.settle(_SYMBOL_SECONDS)
+        store.profiles.set_lines(profiling.repairs())
+        profile = store.profiles.merge(ProfileQuery(arguments.type))
+    return show_profile(profile, arguments)
+
+
+def _settings(
+    names: tuple[str, ...], rate: int | None, duration: float
+) -> dict[str, dict[str, int]]:
+    """High rates for a short look; whatever is told only now and then is told before the end."""
+    found: dict[str, dict[str, int]] = {}
+    for name in names:
+        kind = name.removeprefix("profile.")
+        found[name] = {_RATES[kind]: rate or _FAST[kind]} if kind in _RATES else {}
+        for setting in discover()[name].settings_schema():
+            if setting.name in ("report_after", "look_every"):
+                found[name][setting.name] = int(min(setting.default, duration * 0.8e9))
+    if rate is not None and (rate < 1 or rate > 10_000):
+        raise UsageError(f"--rate {rate}: expected 1 to 10000 per second")
+    return found
+
+
+def _symbols(arguments: argparse.Namespace, work: Path) -> Path:
+    """The agent's tables of symbols where we may share them, else our own for this once."""
+    shared = Path(configuration(arguments).store.directory) / "symbols"
+    return shared if os.access(shared, os.W_OK) else work / "symbols"
+
+
+def _watch(probes: ProbeSet, profiling: Profiling, inventory: Inventory, duration: float) -> None:
+    unwinder = probes.unwinder
+    assert unwinder is not None
+    end = time.monotonic() + duration
+    try:
+        while (left := end - time.monotonic()) > 0:
+            select.select(unwinder.urgent_fds, [], [], min(left, _POLL_SECONDS))
+            unwinder.serve()
+            _take(probes, profiling)
+            inventory.look_again()
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+    _take(probes, profiling)
+
+
+def _take(probes: ProbeSet, profiling: Profiling) -> None:
+    for cls, batch in probes.drain():
+        if issubclass(cls, Profiler):
+            profiling.take(cls, batch)
+    if probes.unwinder is not None:
+        profiling.take_stacks(probes.unwinder)
+
+
+def _only(arguments: argparse.Namespace) -> dict[str, str]:
+    given = {name: getattr(arguments, name) for name in ("pid", "tid", "pgid", "container", "cpu")}
+    return {name: str(value) for name, value in given.items() if value is not None}

@@ -27,6 +27,7 @@ __all__ = ["ProfileEnricher"]
 
 Rows = npt.NDArray[np.void]
 _RUNNABLE = "runnable"
+_COLUMNS = {"pid": "tgid", "tid": "tid", "pgid": "group", "cpu": "cpu"}
 
 
 @dataclass(slots=True)
@@ -68,11 +69,19 @@ class _Table:
 class ProfileEnricher:
     """`take` what profilers drained, as it comes; `samples` is all of it, with names.
 
-    `unknown`: samples whose stack never came, because its ring was full.
+    `only`: labels (pid, tid, pgid, cpu, container) that samples must have; others are not looked
+    at. `unknown`: samples whose stack never came, because its ring was full.
     """
 
-    def __init__(self, host: Host, inventory: Inventory, stacks: Stacks) -> None:
+    def __init__(
+        self,
+        host: Host,
+        inventory: Inventory,
+        stacks: Stacks,
+        only: Mapping[str, str] | None = None,
+    ) -> None:
         self._host, self._inventory, self._stacks = host, inventory, stacks
+        self._only = dict(only or {})
         self._rows: dict[type[Profiler], list[Rows]] = {}
         self.unknown = 0
 
@@ -84,9 +93,18 @@ class ProfileEnricher:
         taken, self._rows = self._rows, {}
         tables: dict[str, _Table] = {}
         for profiler, parts in taken.items():
-            rows = np.concatenate(parts)
-            self._fill(tables, profiler, rows)
+            self._fill(tables, profiler, self._wanted(np.concatenate(parts)))
         return [table.samples(name) for name, table in tables.items()]
+
+    def _wanted(self, rows: Rows) -> Rows:
+        kept = np.ones(len(rows), np.bool_)
+        for label, value in self._only.items():
+            if label in _COLUMNS:
+                kept &= rows[_COLUMNS[label]] == int(value)
+        if "container" in self._only:
+            names = [full_name(owner) if owner else "" for owner in self._owners(rows)]
+            kept &= np.array(names, object) == self._only["container"]
+        return rows[kept]
 
     def _fill(self, tables: dict[str, _Table], profiler: type[Profiler], rows: Rows) -> None:
         table = tables.setdefault(profiler.profile, _Table())

@@ -8,6 +8,7 @@ profiling.repairs()                names that became known for what was handed o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from huatuo.enrich.containers.inventory import Inventory
@@ -25,7 +26,10 @@ __all__ = ["Profiling"]
 
 
 class Profiling:
-    """`directory` is where tables of symbols are kept. Raises OSError if it cannot be made."""
+    """`directory` is where tables of symbols are kept; `only` as for ProfileEnricher.
+
+    Raises OSError if the directory cannot be made.
+    """
 
     def __init__(
         self,
@@ -34,10 +38,11 @@ class Profiling:
         kernel: KernelSymbols,
         directory: Path,
         settings: SymbolSettings | None = None,
+        only: Mapping[str, str] | None = None,
     ) -> None:
         self.symbols = Symbols(host, directory, settings)
         self._stacks = Stacks(kernel, self.symbols, host.proc)
-        self._enricher = ProfileEnricher(host, inventory, self._stacks)
+        self._enricher = ProfileEnricher(host, inventory, self._stacks, only)
 
     @property
     def unknown(self) -> int:

@@ -40,6 +40,7 @@ class Limits(NamedTuple):
     wall_seconds: int = 300
     memory_bytes: int = 1 << 30
     file_bytes: int = 1 << 30  # the largest file it may write
+    nice: int = 19  # 0 where somebody waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def allow_memory(more: int) -> None:
 
 
 def _limit(limits: Limits) -> None:
-    os.nice(19)
+    os.nice(limits.nice)
     signal.alarm(limits.wall_seconds + 1)  # should the agent be gone
     for what, soft in (
         (resource.RLIMIT_CORE, 0),

@@ -103,7 +103,7 @@ def _largest(
 def show_duration(seconds: float) -> str:
     """For people, three digits: 38.2 ms, 1.50 s."""
     for limit, scale, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
-        if seconds < limit:
+        if seconds < limit * 0.9995:  # what is rounded up to 1000 is one of the next unit
             return f"{seconds * scale:.3g} {unit}"
     if seconds < 120:
         return f"{seconds:.3g} s"
