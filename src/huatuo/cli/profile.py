@@ -60,7 +60,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, metavar="HZ",
                         help="samples per second and CPU (99), or looks (20)")  # fmt: skip
     add_output(parser)
-    parser.add_argument("--tui", action="store_true", help="as a flame graph in the terminal")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,8 +13,8 @@ from huatuo.cli.common import print_json, table
 from huatuo.errors import HuatuoError, UsageError
 from huatuo.export.flamegraph import flame_tree, sums
 from huatuo.export.formats import FORMATS
-from huatuo.model.profile import PROFILE_TYPES, Profile, ProfileType, StackStatus
-from huatuo.model.units import show_bytes, show_duration
+from huatuo.model.profile import PROFILE_TYPES, Profile, StackStatus
+from huatuo.model.units import show_amount
 from huatuo.serve.selector import EXAMPLE, parse_selector
 from huatuo.store.profiles import ProfileQuery, ProfileStore
 
@@ -38,6 +38,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=[*FORMATS], help="write the whole profile in a format")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE",
                         help="where to with --format (default: the standard output)")  # fmt: skip
+    parser.add_argument("--tui", action="store_true", help="as a flame graph in the terminal")
 
 
 def run(store: ProfileStore, arguments: argparse.Namespace, start: int, end: int) -> int:
@@ -52,15 +53,14 @@ def run(store: ProfileStore, arguments: argparse.Namespace, start: int, end: int
 
 def show_profile(profile: Profile, arguments: argparse.Namespace) -> int:
     """As the options of `add_output` want it. Returns the exit code."""
+    if arguments.tui:
+        from huatuo.cli.flame_tui import FlameApp  # takes half a second to import
+
+        FlameApp(profile, _summary(profile)).run()
+        return 0
     if arguments.format:
         return _write(FORMATS[arguments.format].write(profile), arguments.output)
     return _top(profile, arguments.top, arguments.json)
-
-
-def _shown(kind: ProfileType, value: float) -> str:
-    if kind.unit == "nanoseconds":
-        return show_duration(value / 1e9)
-    return show_bytes(value) if kind.unit == "bytes" else f"{value:.0f}"
 
 
 def _list(store: ProfileStore, queries: list[ProfileQuery], as_json: bool) -> int:
@@ -81,7 +81,7 @@ def _list(store: ProfileStore, queries: list[ProfileQuery], as_json: bool) -> in
         print("no profiles in this time; try a longer --since")
     else:
         rows = [
-            [kind.name, kind.title, str(profile.samples), _shown(kind, profile.total),
+            [kind.name, kind.title, str(profile.samples), show_amount(kind.unit, profile.total),
              " ".join(f"{name}={_some(values)}" for name, values in labels.items())]
             for kind, profile, labels in found
         ]  # fmt: skip
@@ -118,8 +118,9 @@ def _top(profile: Profile, count: int, as_json: bool) -> int:
         print(f"no samples of {profile.type.title} in this time; try a longer --since")
         return 0
     print(_summary(profile))
+    unit = profile.type.unit
     rows = [
-        [_shown(profile.type, own[n]), f"{own[n] / whole:.1%}", _shown(profile.type, total[n]),
+        [show_amount(unit, own[n]), f"{own[n] / whole:.1%}", show_amount(unit, total[n]),
          f"{total[n] / whole:.1%}", tree.functions[n].mapping, tree.functions[n].name]
         for n in chosen
     ]  # fmt: skip
@@ -137,7 +138,7 @@ def _summary(profile: Profile) -> str:
         if why != StackStatus.COMPLETE
     ]
     return (
-        f"{kind.title}: {_shown(kind, profile.total)} in {profile.samples} samples, "
+        f"{kind.title}: {show_amount(kind.unit, profile.total)} in {profile.samples} samples, "
         f"{complete:.1%} of it in complete stacks" + (f" ({', '.join(reasons)})" if reasons else "")
     )
 

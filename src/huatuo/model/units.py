@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from huatuo.errors import ConfigError
 
-__all__ = ["example", "parse", "show", "show_bytes", "show_duration"]
+__all__ = ["example", "parse", "show", "show_amount", "show_bytes", "show_duration"]
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ%]*)\s*")
 _DURATIONS = {
@@ -116,3 +116,10 @@ def show_bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:.4g} {unit}"
     return f"{count:.0f} B"
+
+
+def show_amount(unit: str, value: float) -> str:
+    """For people, of a profile's unit: nanoseconds, bytes, or a plain number."""
+    if unit == "nanoseconds":
+        return show_duration(value / 1e9)
+    return show_bytes(value) if unit == "bytes" else f"{value:.0f}"
