@@ -53,7 +53,7 @@ def lines(app: FlameApp) -> list[str]:
 
 
 def test_frames_are_as_wide_as_their_share() -> None:
-    async def steps(pilot: Pilot[None], app: FlameApp) -> None:
+    async def steps(_pilot: Pilot[None], app: FlameApp) -> None:
         shown = lines(app)
         assert shown[0].strip(" ▕") == "all"
         idle, turn = shown[2].index("idle"), shown[2].index("turn")
