@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from huatuo.agent import Agent
-from huatuo.config import AgentSettings, Config, StoreSettings
+from huatuo.config import Config
 from huatuo.model.event import Event
+from huatuo.settings import AgentSettings, StoreSettings
 from huatuo.store.base import EventQuery
 from huatuo.store.embedded import EmbeddedStore
 from tests.contracts.store import event

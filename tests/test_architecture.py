@@ -18,6 +18,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 ORDER = {
     "errors": 0,
     "model": 0,
+    "settings": 0,
     "kernel": 1,
     "profilers": 2,
     "probes": 3,
@@ -27,11 +28,12 @@ ORDER = {
     "triggers": 5,
     "store": 6,
     "export": 6,
-    "selfmetrics": 7,
+    "pushing": 7,
+    "selfmetrics": 8,
     "serve": 7,
-    "cli": 8,
-    "agent": 9,
-    "__main__": 10,
+    "cli": 9,
+    "agent": 10,
+    "__main__": 11,
 }
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 50
 FOUR_PARTS = {"bpf": ("Hooks:", "Cost:"), "reader": ("Reads:", "Cost:")}

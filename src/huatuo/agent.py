@@ -12,7 +12,6 @@ worker threads. `Agent` is also the `Node` that the server serves.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import time
@@ -28,7 +27,8 @@ from huatuo.config import Config
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher
 from huatuo.enrich.profiling import Profiling
-from huatuo.errors import ConfigError, KernelLacks
+from huatuo.enrich.symbols.native import SymbolSettings
+from huatuo.errors import KernelLacks
 from huatuo.governor import Governor
 from huatuo.kernel.births import Births
 from huatuo.kernel.heap import give_back, return_large_blocks
@@ -38,8 +38,16 @@ from huatuo.model.metric import Metric
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.probes.profiler import Profiler
 from huatuo.probes.running import Entry, ProbeSet
-from huatuo.selfmetrics import agent_metrics, describe, governor_metrics, probe_metrics
+from huatuo.pushing import Pushing
+from huatuo.selfmetrics import (
+    agent_metrics,
+    describe,
+    governor_metrics,
+    probe_metrics,
+    profiling_metrics,
+)
 from huatuo.serve.app import create_app
+from huatuo.serve.listening import address_of, is_loopback, listening
 from huatuo.serve.server import serve
 from huatuo.store.embedded import EmbeddedStore
 
@@ -81,7 +89,12 @@ class Agent:
             max_age_seconds=config.store.max_age / 1e9,
         )
         directory = Path(config.store.directory) / "symbols"
-        self.profiling = Profiling(self.host, self.inventory, self.enricher.symbols, directory)
+        self.profiling = Profiling(
+            self.host, self.inventory, self.enricher.symbols, directory, _symbols(config)
+        )
+        self.pushing: Pushing | None = None
+        if config.push.url:
+            self.pushing = Pushing(config.push, self.store.profiles, self.host.name)
         self._writer = ThreadPoolExecutor(1, "store")
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._subscribers: set[asyncio.Queue[Event]] = set()
@@ -106,6 +119,8 @@ class Agent:
                 tasks.create_task(self._govern_forever())
                 tasks.create_task(self._expire_forever())
                 tasks.create_task(self.profiling.symbols.run())
+                if self.pushing is not None:
+                    tasks.create_task(self._push_forever(self.pushing))
         finally:
             self._unwatch_rings()
             self._writer.shutdown()
@@ -116,6 +131,8 @@ class Agent:
                 asyncio.get_running_loop().remove_reader(self._births.fd)
                 self._births.close()
             self.profiling.close()
+            if self.pushing is not None:
+                self.pushing.close()
             self.probe_set.stop()
             self.store.close()
 
@@ -246,6 +263,13 @@ class Agent:
                 await self._write(self.store.expire, time.time_ns())
                 give_back()
 
+    async def _push_forever(self, pushing: Pushing) -> None:
+        while True:
+            pause = 60.0
+            with _surviving("profiles are not sent on"):
+                pause = await asyncio.to_thread(pushing.step)
+            await asyncio.sleep(pause)
+
     # what the web server asks (serve/node.py)
 
     def metrics(self) -> list[Metric]:
@@ -256,6 +280,7 @@ class Agent:
             *probe_metrics(states),
             *governor_metrics(self.governor, states),
             *agent_metrics(self.health(), self.store.usage(), self.stream_lost),
+            *profiling_metrics(self.profiling, self.probe_set.unwinder, self.pushing),
         ]
 
     def probes(self) -> list[ProbeState]:
@@ -284,6 +309,8 @@ class Agent:
         if self.enricher.symbols.problem:
             problems.append(self.enricher.symbols.problem)
         problems += self.store.usage().notices
+        if self.pushing is not None and self.pushing.pusher.problem:
+            problems.append(f"profiles are not sent on: {self.pushing.pusher.problem}")
         return Health(
             status="degraded" if problems else "ok",
             problems=problems,
@@ -316,6 +343,12 @@ def _surviving(what: str) -> Iterator[None]:
         log.exception("%s; trying again", what)
 
 
+def _symbols(config: Config) -> SymbolSettings:
+    settings = config.symbols
+    servers = tuple(settings.debuginfod.split())
+    return SymbolSettings(settings.max_size, cpu_share=settings.cpu, debuginfod=servers)
+
+
 def run(config: Config, ready: Callable[[str], None]) -> None:
     """Run an agent with its web server until SIGINT or SIGTERM; `ready` gets the UI's address."""
     asyncio.run(_run(config, ready))
@@ -341,40 +374,3 @@ async def _run(config: Config, ready: Callable[[str], None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()  # raises what ended it
-
-
-def address_of(host: str, port: int) -> str:
-    """The UI's address as a browser takes it."""
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def listening(config: Config) -> tuple[str, int, str]:
-    """(address, port, token). Raises ConfigError if it is open to others without a token."""
-    address, _, port = config.agent.listen.rpartition(":")
-    address = address.strip("[]")
-    if not address or not port.isdigit():
-        raise ConfigError(
-            f'[agent] listen = "{config.agent.listen}": expected address:port, '
-            'for example "127.0.0.1:19704"'
-        )
-    token = ""
-    if config.agent.token_file:
-        try:
-            token = Path(config.agent.token_file).read_text().strip()
-        except OSError as error:
-            raise ConfigError(
-                f"[agent] token_file {config.agent.token_file}: {error.strerror}"
-            ) from error
-    if not is_loopback(address) and not token:
-        raise ConfigError(
-            f"[agent] listen = {config.agent.listen} is reachable by others and needs a token: "
-            "write one into a file and set token_file, or listen on 127.0.0.1"
-        )
-    return address, int(port), token
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -1,7 +1,7 @@
 """The configuration: one TOML file, one table per probe, every number with its unit.
 
 The schema is not written down anywhere else: a probe's settings come from its C tunables (or its
-class), the agent's own from the dataclasses below. `huatuo config --defaults` prints all of it.
+class), the agent's own from settings.py. `huatuo config --defaults` prints all of it.
 """
 
 from __future__ import annotations
@@ -16,47 +16,15 @@ from typing import Any
 from huatuo.errors import ConfigError
 from huatuo.model.units import parse, show
 from huatuo.probes.base import Probe, Setting, discover
+from huatuo.settings import (
+    AgentSettings,
+    GovernorSettings,
+    PushSettings,
+    StoreSettings,
+    SymbolsSettings,
+)
 
-__all__ = ["AgentSettings", "Config", "GovernorSettings", "StoreSettings", "defaults", "load"]
-
-_SECOND = 1_000_000_000
-
-
-def _setting(default: Any, typedef: str, help_text: str) -> Any:
-    return field(default=default, metadata={"typedef": typedef, "help": help_text})
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
-    listen: str = _setting(
-        "127.0.0.1:19704", "text", "address and port of the UI, API and /metrics"
-    )
-    token_file: str = _setting(
-        "", "text", "file with the token that clients send; needed to listen beyond loopback"
-    )
-    interval: int = _setting(
-        10 * _SECOND, "duration_ns_t", "how often all metrics are collected and stored"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    directory: str = _setting("/var/lib/huatuo", "text", "where the embedded store lives")
-    max_age: int = _setting(7 * 86400 * _SECOND, "duration_ns_t", "older data is removed")
-    max_size: int = _setting(2 << 30, "bytes_t", "the oldest data is removed beyond this size")
-
-
-@dataclass(frozen=True, slots=True)
-class GovernorSettings:
-    cpu: float = _setting(0.01, "ratio", "budget of the machine's CPU: BPF programs and agent")
-    profiling: float = _setting(
-        0.003, "ratio", "part of that for profilers, which sample less often rather than exceed it"
-    )
-    memory: int = _setting(128 << 20, "bytes_t", "budget of the agent's resident memory")
-    every: int = _setting(60 * _SECOND, "duration_ns_t", "how often costs are measured and judged")
-    window: int = _setting(
-        _SECOND, "duration_ns_t", "how long BPF statistics are on for a measurement"
-    )
+__all__ = ["Config", "defaults", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +35,18 @@ class Config:
     agent: AgentSettings = AgentSettings()
     store: StoreSettings = StoreSettings()
     governor: GovernorSettings = GovernorSettings()
+    symbols: SymbolsSettings = SymbolsSettings()
+    push: PushSettings = PushSettings()
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
 
 
-_SECTIONS = {"agent": AgentSettings, "store": StoreSettings, "governor": GovernorSettings}
+_SECTIONS = {
+    "agent": AgentSettings,
+    "store": StoreSettings,
+    "governor": GovernorSettings,
+    "symbols": SymbolsSettings,
+    "push": PushSettings,
+}
 
 
 def load(path: Path | None) -> Config:

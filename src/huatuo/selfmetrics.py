@@ -8,21 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from huatuo.enrich.profiling import Profiling
 from huatuo.governor import Cost, Governor
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Metric
 from huatuo.model.state import Health, ProbeState
+from huatuo.probes.profiler import Profiler
 from huatuo.probes.running import Entry
+from huatuo.profilers.native.unwinder import Unwinder
+from huatuo.pushing import Pushing
 from huatuo.store.base import Usage
 
-__all__ = ["agent_metrics", "describe", "governor_metrics", "probe_metrics"]
+__all__ = [
+    "agent_metrics",
+    "describe",
+    "governor_metrics",
+    "probe_metrics",
+    "profiling_metrics",
+]
 
 
 def describe(entry: Entry, cost: Cost | None = None) -> ProbeState:
     """The state of one probe for people and API."""
     cls, probe, cost = entry.cls, entry.probe, cost or Cost()
     account = probe.account() if probe else None
-    kinds = (["events"] if cls.event_schemas() else []) + ["metrics"]
+    kinds = [
+        *(["events"] if cls.event_schemas() else []),
+        "profiles" if issubclass(cls, Profiler) else "metrics",
+    ]
     lost = dict(account.lost) if account else {}
     missed = sum(s.recursion_misses for s in probe.cost().values()) if probe else 0
     if missed:
@@ -76,7 +89,7 @@ def probe_metrics(states: list[ProbeState]) -> Iterator[Metric]:
     )
     on = {(state.name,): float(state.status == "running") for state in states}
     yield Metric.of("huatuo_probe_running", gauge, "1 while the probe runs", on, ["probe"])
-    eventful = [state for state in running if "events" in state.kind]
+    eventful = [state for state in running if {"events", "profiles"} & set(state.kind)]
     yield _by_probe(
         "records_produced_total", counter, "records that met a condition", eventful, "produced"
     )
@@ -124,10 +137,16 @@ def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[M
     yield Metric.of(
         "huatuo_governor_shed", gauge, "1 while the governor keeps the probe off", shed, ["probe"]
     )
+    paces = {(state.name,): governor.paces.get(state.name, 1.0) for state in states
+             if state.status == "running" and "profiles" in state.kind}  # fmt: skip
+    yield Metric.of(
+        "huatuo_governor_pace_ratio", gauge, "share of its rate that a profiler keeps", paces,
+        ["probe"],
+    )  # fmt: skip
     yield Metric.of(
         "huatuo_governor_decisions_total",
         Role.COUNTER,
-        "probes shed and restored",
+        "probes shed and restored, profilers slowed down and up",
         {key: float(count) for key, count in governor.counts.items()},
         ["action", "probe"],
     )
@@ -164,3 +183,32 @@ def agent_metrics(health: Health, usage: Usage, stream_lost: int) -> Iterator[Me
         {(health.version, health.host, health.kernel): 1.0},
         ["version", "host", "kernel"],
     )
+
+
+def profiling_metrics(
+    profiling: Profiling, unwinder: Unwinder | None, pushing: Pushing | None
+) -> Iterator[Metric]:
+    """What unwinding and symbols hold and lost, and what became of profiles sent on."""
+    counter, gauge, symbols = Role.COUNTER, Role.GAUGE, profiling.symbols
+    if unwinder is not None:
+        yield Metric.of("huatuo_unwind_files", gauge, "files met", {(): float(unwinder.files)})
+        pages = {(): float(unwinder.pages)}
+        yield Metric.of("huatuo_unwind_pages_total", counter, "pages of code compiled", pages)
+        lost = {(what,): float(count) for what, count in unwinder.lost().items()}
+        lost["unknown_stacks",] = float(profiling.unknown)
+        yield Metric.of(
+            "huatuo_unwind_lost_total", counter, "what there was no room for", lost, ["what"]
+        )
+    tables = {("built",): float(symbols.counts.built), ("failed",): float(symbols.counts.failed)}
+    tables["refused",] = float(symbols.counts.refused)
+    yield Metric.of("huatuo_symbols_tables_total", counter, "by outcome", tables, ["outcome"])
+    pending = {(): float(symbols.pending)}
+    yield Metric.of("huatuo_symbols_pending", gauge, "tables that are wanted", pending)
+    spent = {(): symbols.counts.worker_seconds}
+    yield Metric.of("huatuo_symbols_seconds_total", counter, "CPU time of workers", spent)
+    if pushing is not None:
+        pushed = pushing.pusher.pushed
+        outcomes = {(what,): float(getattr(pushed, what)) for what in ("sent", "failed", "dropped")}
+        yield Metric.of(
+            "huatuo_push_profiles_total", counter, "profiles by outcome", outcomes, ["outcome"]
+        )

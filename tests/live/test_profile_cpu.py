@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from huatuo.probes.profile.cpu import Cpu
-from tests.live.conftest import emulated, need
+from tests.live.conftest import disturbed, emulated, need
 from tests.live.profiling import Sample, named, profiled
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
@@ -113,5 +113,5 @@ def test_weights_add_up_to_the_cpu_time(tmp_path: Path) -> None:
             process.wait(60)
         samples = session.samples(process.pid)
     used = sum(int(s.row["value"]) for s in samples) / 1e9
-    tolerance = 0.5 if emulated() else 0.08
+    tolerance = 0.5 if emulated() else 0.3 if disturbed() else 0.08
     assert used == pytest.approx(SECONDS, rel=tolerance)

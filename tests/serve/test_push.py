@@ -20,9 +20,10 @@ import pytest
 from huatuo.errors import ConfigError
 from huatuo.export import otlp_messages, pprof
 from huatuo.export import pyroscope_messages as pyroscope
-from huatuo.export.push import Pusher, PushSettings
+from huatuo.export.push import Pusher
 from huatuo.serve.app import create_app
 from huatuo.serve.server import serve
+from huatuo.settings import PushSettings
 from tests.export.profiles import TOTAL, profile
 from tests.serve.fake_node import FakeNode
 from tests.serve.test_receive import kept

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -26,8 +26,9 @@ from huatuo.export import pyroscope_messages as pyroscope
 from huatuo.export.compression import compressed
 from huatuo.export.wire import WireError
 from huatuo.model.profile import Profile
+from huatuo.settings import PushSettings
 
-__all__ = ["PushSettings", "Pushed", "Pusher"]
+__all__ = ["Pushed", "Pusher"]
 
 Labelled = tuple[Mapping[str, str], Profile]
 
@@ -37,28 +38,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds
 _READ = 64 << 10  # of an answer at most
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _HOST = "host"  # the service of what runs in no container
-
-
-def _setting(default: Any, typedef: str, help_text: str) -> Any:
-    return field(default=default, metadata={"typedef": typedef, "help": help_text})
-
-
-@dataclass(frozen=True, slots=True)
-class PushSettings:
-    """One destination; texts, durations and sizes as in the configuration (config.py)."""
-
-    url: str = _setting("", "text", "where to: http(s)://host:port, with a path if it needs one")
-    protocol: str = _setting("pyroscope", "text", "pyroscope, pyroscope-ingest or otlp")
-    tenant: str = _setting("", "text", "sent as X-Scope-OrgID")
-    token_file: str = _setting("", "text", "file with a token, sent as Authorization: Bearer")
-    headers: str = _setting("", "text", "further headers: name=value,name=value, percent-encoded")
-    ca_file: str = _setting("", "text", "certificates to trust, instead of the system's")
-    cert_file: str = _setting("", "text", "certificate to show, with key_file")
-    key_file: str = _setting("", "text", "key of cert_file, if it is not in there")
-    timeout: int = _setting(10 * _SECOND, "duration_ns_t", "how long an answer is waited for")
-    max_queue: int = _setting(16 << 20, "bytes_t", "the oldest profiles are dropped beyond this")
-    max_request: int = _setting(4 << 20, "bytes_t", "profiles are sent together up to this size")
-    max_tries: int = _setting(8, "count", "how often the same profiles are tried")
 
 
 @dataclass(slots=True)

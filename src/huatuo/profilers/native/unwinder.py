@@ -85,6 +85,17 @@ class Unwinder:
         self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
         self.pages += 1
 
+    @property
+    def files(self) -> int:
+        return len(self.binaries)
+
+    def lost(self) -> dict[str, int]:
+        """What there was no room for so far; rows that made room are asked for again."""
+        _, values = self.object.maps["unwind_counters"].read()
+        counted = {name: int(values[name][0]) for name in ("files_lost", "pages_lost")}
+        found = {name.removesuffix("_lost"): count for name, count in counted.items()}
+        return found | {"rows": self._cache.evicted}
+
     def stacks(self) -> npt.NDArray[np.void]:
         """Stacks (struct stack) met for the first time. Drain samples before: each follows its
         stack."""

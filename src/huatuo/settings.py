@@ -1,0 +1,86 @@
+"""The agent's own settings: one dataclass for each table of the configuration but the probes'.
+
+Each field knows how it is written (a typedef of model/units.py) and what it means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "AgentSettings",
+    "GovernorSettings",
+    "PushSettings",
+    "StoreSettings",
+    "SymbolsSettings",
+]
+
+_SECOND = 1_000_000_000
+
+
+def _setting(default: Any, typedef: str, help_text: str) -> Any:
+    return field(default=default, metadata={"typedef": typedef, "help": help_text})
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    listen: str = _setting(
+        "127.0.0.1:19704", "text", "address and port of the UI, API and /metrics"
+    )
+    token_file: str = _setting(
+        "", "text", "file with the token that clients send; needed to listen beyond loopback"
+    )
+    interval: int = _setting(
+        10 * _SECOND, "duration_ns_t", "how often all metrics are collected and stored"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    directory: str = _setting("/var/lib/huatuo", "text", "where the embedded store lives")
+    max_age: int = _setting(7 * 86400 * _SECOND, "duration_ns_t", "older data is removed")
+    max_size: int = _setting(2 << 30, "bytes_t", "the oldest data is removed beyond this size")
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorSettings:
+    cpu: float = _setting(0.01, "ratio", "budget of the machine's CPU: BPF programs and agent")
+    profiling: float = _setting(
+        0.003, "ratio", "part of that for profilers, which sample less often rather than exceed it"
+    )
+    memory: int = _setting(128 << 20, "bytes_t", "budget of the agent's resident memory")
+    every: int = _setting(60 * _SECOND, "duration_ns_t", "how often costs are measured and judged")
+    window: int = _setting(
+        _SECOND, "duration_ns_t", "how long BPF statistics are on for a measurement"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolsSettings:
+    max_size: int = _setting(512 << 20, "bytes_t", "tables of symbols kept below the store")
+    cpu: float = _setting(0.05, "ratio", "of one CPU, what building tables may take over time")
+    debuginfod: str = _setting(
+        "",
+        "text",
+        "addresses of servers to ask for debug files, with spaces between; none unless set",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettings:
+    """Where profiles are sent on to."""
+
+    url: str = _setting("", "text", "http(s)://host:port, with a path if it needs one; off without")
+    protocol: str = _setting("pyroscope", "text", "pyroscope, pyroscope-ingest or otlp")
+    tenant: str = _setting("", "text", "sent as X-Scope-OrgID")
+    token_file: str = _setting("", "text", "file with a token, sent as Authorization: Bearer")
+    headers: str = _setting("", "text", "further headers: name=value,name=value, percent-encoded")
+    ca_file: str = _setting("", "text", "certificates to trust, instead of the system's")
+    cert_file: str = _setting("", "text", "certificate to show, with key_file")
+    key_file: str = _setting("", "text", "key of cert_file, if it is not in there")
+    every: int = _setting(60 * _SECOND, "duration_ns_t", "how often: the profiles since last time")
+    timeout: int = _setting(10 * _SECOND, "duration_ns_t", "how long an answer is waited for")
+    max_queue: int = _setting(16 << 20, "bytes_t", "the oldest profiles are dropped beyond this")
+    max_request: int = _setting(4 << 20, "bytes_t", "profiles are sent together up to this size")
+    max_tries: int = _setting(8, "count", "how often the same profiles are tried")
