@@ -54,7 +54,9 @@ def test_top_functions(words: list[str], capsys: pytest.CaptureFixture[str]) -> 
     code, out, _ = call(capsys, *words, "cpu", "--select", '{container="web"}', "--top", "3")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "CPU time: 22 ms in 6 samples, 95.5% of it in complete stacks"
+    assert lines[0] == (
+        "CPU time: 22 ms in 6 samples, 95.5% of it in complete stacks (4.5% too deep)"
+    )
     assert [line.split() for line in lines[2:]] == [
         ["7", "ms", "31.8%", "11", "ms", "50.0%", "python3.11", "handle"],
         ["5", "ms", "22.7%", "8", "ms", "36.4%", "app", "std::min<int>(int,", "int)"],

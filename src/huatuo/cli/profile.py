@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     host = Host()
     duration = seconds(arguments) or 10.0
     names = _MEASURED_BY.get(arguments.type) or (f"profile.{arguments.type}",)
-    settings = _settings(names, arguments.rate, duration)
+    settings = _settings(names, arguments.rate, duration, arguments.pid)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="huatuo-profile-")))
         inventory = Inventory(host)
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(
-    names: tuple[str, ...], rate: int | None, duration: float
+    names: tuple[str, ...], rate: int | None, duration: float, pid: int | None
 ) -> dict[str, dict[str, int]]:
     """High rates for a short look; whatever is told only now and then is told before the end."""
     found: dict[str, dict[str, int]] = {}
@@ -109,6 +109,8 @@ def _settings(
         for setting in discover()[name].settings_schema():
             if setting.name in ("report_after", "look_every"):
                 found[name][setting.name] = int(min(setting.default, duration * 0.8e9))
+            if setting.name == "only_process":
+                found[name][setting.name] = pid or 0
     if rate is not None and (rate < 1 or rate > 10_000):
         raise UsageError(f"--rate {rate}: expected 1 to 10000 per second")
     return found

@@ -27,6 +27,7 @@ __all__ = ["ProfileEnricher"]
 
 Rows = npt.NDArray[np.void]
 _RUNNABLE = "runnable"
+_WAITING = ("blocked", "offcpu")
 _COLUMNS = {"pid": "tgid", "tid": "tid", "pgid": "group", "cpu": "cpu"}
 
 
@@ -189,7 +190,7 @@ def _who(row: Any, owner: Container | None) -> dict[str, str]:
 
 def _what(profiler: type[Profiler], kind: str, known: KnownStack) -> dict[str, str]:
     """What the stack and the profiler say besides the numbers."""
-    if profiler.profile == "blocked":
+    if profiler.profile in _WAITING:
         return {"reason": "disk" if kind == "io" else reason_of(known.kernel, kind == _RUNNABLE)}
     labels = {profiler.kind_label: kind} if profiler.kind_label and kind else {}
     return labels | ({"subsystem": known.subsystem} if known.subsystem else {})

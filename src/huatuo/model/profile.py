@@ -118,6 +118,10 @@ PROFILE_TYPES: Mapping[str, ProfileType] = _types(
         "blocked", "time off the CPU", "off_cpu", "nanoseconds", "blocked", "wall", "nanoseconds"
     ),
     ProfileType(
+        "offcpu", "time off the CPU, every switch", "off_cpu", "nanoseconds", "offcpu", "wall",
+        "nanoseconds",
+    ),
+    ProfileType(
         "lock", "time waiting for locks", "delay", "nanoseconds", "mutex", "contentions", "count"
     ),
     ProfileType(

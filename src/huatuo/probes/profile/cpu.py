@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from huatuo.errors import KernelLacks
 from huatuo.kernel.perf import open_clock
+from huatuo.model.metric import Metric
 from huatuo.probes.profiler import Profiler
 
 __all__ = ["Cpu"]
@@ -30,9 +32,10 @@ class Cpu(Profiler):
             raise
 
     def _start_clocks(self, pace: float) -> None:
-        opened = self._running()
+        opened, self._pace = self._running(), pace
+        self._cpus = self.host.online_cpus()
         period_ns = round(1e9 / (max(self.settings["samples_per_second"], 1) * pace))
-        for cpu in self.host.online_cpus():
+        for cpu in self._cpus:
             try:
                 opened.attach_perf_event("cpu_clock", open_clock(cpu, period_ns))
             except OSError as error:
@@ -43,3 +46,9 @@ class Cpu(Profiler):
         """New clocks: the period that a sample reports is the one its clock was opened with."""
         self._running().detach("cpu_clock")
         self._start_clocks(pace)
+
+    def collect(self) -> Iterator[Metric]:
+        """No metrics; the occasion to notice that CPUs came or went."""
+        if self.host.online_cpus() != self._cpus:
+            self.set_pace(self._pace)
+        return super().collect()
