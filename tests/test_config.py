@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from huatuo.config import Config, defaults, load
 from huatuo.errors import ConfigError
 from huatuo.model.units import parse, show
+from huatuo.settings import KnownIssue
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -22,12 +24,7 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_printed_defaults_are_a_valid_file_and_the_defaults(tmp_path: Path) -> None:
     config = load(written(tmp_path, defaults()))
     expected = Config()
-    assert (config.probes, config.agent, config.store, config.governor) == (
-        expected.probes,
-        expected.agent,
-        expected.store,
-        expected.governor,
-    )
+    assert dataclasses.replace(config, settings={}) == expected
     assert config.settings["cpu.sched"]["blame_threshold"] == 1_000_000
 
 
@@ -62,6 +59,31 @@ def test_mistakes_are_answered(tmp_path: Path, text: str, message: str) -> None:
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value).partition("not valid TOML")[0]
+
+
+def test_known_issues_are_tables(tmp_path: Path) -> None:
+    text = (
+        '[[known]]\nnote = "a"\ntitle = "x"\n[[known]]\nnote = "b"\naction = "mute"\nstack = "y"\n'
+    )
+    assert load(written(tmp_path, text)).known == (
+        KnownIssue("a", title="x"), KnownIssue("b", "mute", stack="y"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('title = "x"', "number 1: has no note"),
+        ('note = "a"', "would apply to every event"),
+        ('note = "a"\ntitel = "x"', "titel: unknown; did you mean title?"),
+        ('note = "a"\ntitle = "x"\naction = "hide"', 'expected "mark" or "mute"'),
+        ('note = "a"\nprobe = "net.dorp"', "did you mean net.drop?"),
+    ],
+)
+def test_mistakes_in_known_issues(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, f"[[known]]\n{table}\n"))
+    assert message in str(error.value)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from typing import ParamSpec, TypeVar
 from huatuo.config import Config
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher
+from huatuo.enrich.known import KnownIssues
 from huatuo.enrich.profiling import Profiling
 from huatuo.enrich.symbols.native import SymbolSettings
 from huatuo.errors import KernelLacks
@@ -73,6 +74,7 @@ class Agent:
         self.host = host or Host()
         self.inventory = Inventory(self.host)
         self.enricher = Enricher(self.host, self.inventory)
+        self.known = KnownIssues(config.known)
         self.probe_set = ProbeSet(self.host, config.probes, config.settings)
         self.governor = Governor(
             self.host,
@@ -175,7 +177,7 @@ class Agent:
             if issubclass(cls, Profiler):
                 self.profiling.take(cls, batch)
             else:
-                events += self.enricher.events(batch, cls)
+                events += self.known.judge(self.enricher.events(batch, cls))
         if self.probe_set.unwinder is not None:
             self.profiling.take_stacks(self.probe_set.unwinder)
         return events
@@ -279,7 +281,7 @@ class Agent:
             *found,
             *probe_metrics(states),
             *governor_metrics(self.governor, states),
-            *agent_metrics(self.health(), self.store.usage(), self.stream_lost),
+            *agent_metrics(self.health(), self.store.usage(), self.stream_lost, self.known.counts),
             *profiling_metrics(self.profiling, self.probe_set.unwinder, self.pushing),
         ]
 

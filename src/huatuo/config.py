@@ -19,6 +19,7 @@ from huatuo.probes.base import Probe, Setting, discover
 from huatuo.settings import (
     AgentSettings,
     GovernorSettings,
+    KnownIssue,
     PushSettings,
     StoreSettings,
     SymbolsSettings,
@@ -37,6 +38,7 @@ class Config:
     governor: GovernorSettings = GovernorSettings()
     symbols: SymbolsSettings = SymbolsSettings()
     push: PushSettings = PushSettings()
+    known: tuple[KnownIssue, ...] = ()
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
 
 
@@ -73,8 +75,10 @@ def _parse(document: Mapping[str, Any]) -> Config:
     for key, value in document.items():
         if key == "probes":
             own["probes"] = selection(value)
+        elif key == "known":
+            own["known"] = known_issues(value)
         elif key in _SECTIONS:
-            own[key] = _section(key, _table(key, value))
+            own[key] = _SECTIONS[key](**_values(_SECTIONS[key], f"[{key}]", _table(key, value)))
         elif key in groups:
             for probe, table in _table(key, value).items():
                 name = f"{key}.{probe}"
@@ -108,20 +112,42 @@ def probe_settings(cls: type[Probe], table: Mapping[str, object]) -> dict[str, i
     return found
 
 
-def _section(name: str, table: Mapping[str, object]) -> Any:
-    schema = {setting.name: setting for setting in _schema(name)}
+def known_issues(value: object) -> tuple[KnownIssue, ...]:
+    """Check tables [[known]]. Raises ConfigError."""
+    if not isinstance(value, list):
+        raise ConfigError("known: expected tables, each written [[known]]")
+    found = []
+    for number, table in enumerate(value, 1):
+        where = f"[known] number {number}"
+        issue = KnownIssue(**_values(KnownIssue, where, _table("known", table)))
+        if issue.action not in ("mark", "mute"):
+            raise ConfigError(f'{where}: action = "{issue.action}": expected "mark" or "mute"')
+        if not issue.note:
+            raise ConfigError(
+                f'{where}: has no note; say what is known, for example "fixed in 6.9"'
+            )
+        if issue.probe and issue.probe not in discover():
+            raise _unknown(f'{where}: probe = "{issue.probe}"', issue.probe, discover())
+        if not (issue.title or issue.stack or issue.container or issue.probe):
+            raise ConfigError(f"{where}: would apply to every event; give title, stack or probe")
+        found.append(issue)
+    return tuple(found)
+
+
+def _values(cls: Any, where: str, table: Mapping[str, object]) -> dict[str, Any]:
+    schema = {setting.name: setting for setting in _schema(cls)}
     values = {}
     for key, value in table.items():
         if key not in schema:
-            raise _unknown(f"[{name}] {key}", key, schema)
-        values[key] = parse(schema[key].typedef, value, f"[{name}] {key}")
-    return _SECTIONS[name](**values)
+            raise _unknown(f"{where} {key}", key, schema)
+        values[key] = parse(schema[key].typedef, value, f"{where} {key}")
+    return values
 
 
-def _schema(section: str) -> list[Setting]:
+def _schema(cls: Any) -> list[Setting]:
     return [
         Setting(f.name, f.metadata["typedef"], f.default, f.metadata["help"])  # type: ignore[arg-type]
-        for f in fields(_SECTIONS[section])
+        for f in fields(cls)
     ]
 
 
@@ -145,13 +171,22 @@ def defaults() -> str:
         '# "auto" takes what can run here, a name must run, "-name" removes.',
         'probes = ["auto"]',
     ]
-    for section in _SECTIONS:
-        lines += _show_table(section, _schema(section))
+    for section, cls in _SECTIONS.items():
+        lines += _show_table(section, _schema(cls))
+    lines += ["", f"# {_summary(KnownIssue)} As many as you like.", "# [[known]]"]
+    for setting in _schema(KnownIssue):
+        lines += [
+            f"# {setting.help}",
+            f"# {setting.name} = {show(setting.typedef, setting.default)}",
+        ]
     for name, cls in discover().items():
         if schema := cls.settings_schema():
-            summary = (cls.__doc__ or "").strip().splitlines()[0]
-            lines += _show_table(name, schema, summary)
+            lines += _show_table(name, schema, _summary(cls))
     return "\n".join(lines) + "\n"
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def _show_table(name: str, schema: list[Setting], summary: str = "") -> list[str]:

@@ -6,7 +6,7 @@ adds up: produced = delivered + suppressed + lost (bpf/account.bpf.h).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from huatuo.enrich.profiling import Profiling
 from huatuo.governor import Cost, Governor
@@ -152,8 +152,15 @@ def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[M
     )
 
 
-def agent_metrics(health: Health, usage: Usage, stream_lost: int) -> Iterator[Metric]:
-    """Constant facts, the store, and what slow readers of the event stream missed."""
+def agent_metrics(
+    health: Health, usage: Usage, stream_lost: int, known: Mapping[tuple[str, str], int]
+) -> Iterator[Metric]:
+    """Constant facts, the store, what slow readers of the event stream missed, known issues."""
+    found = {key: float(count) for key, count in known.items()}
+    yield Metric.of(
+        "huatuo_agent_known_events_total", Role.COUNTER, "events that a rule [[known]] applied to",
+        found, ["note", "action"],
+    )  # fmt: skip
     gauges = {
         "bytes": usage.bytes,
         "events": usage.events,

@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "AgentSettings",
     "GovernorSettings",
+    "KnownIssue",
     "PushSettings",
     "StoreSettings",
     "SymbolsSettings",
@@ -84,3 +85,15 @@ class PushSettings:
     max_queue: int = _setting(16 << 20, "bytes_t", "the oldest profiles are dropped beyond this")
     max_request: int = _setting(4 << 20, "bytes_t", "profiles are sent together up to this size")
     max_tries: int = _setting(8, "count", "how often the same profiles are tried")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIssue:
+    """A table [[known]]: events that somebody has looked at already."""
+
+    note: str = _setting("", "text", "what is known of them: shown with the event")
+    action: str = _setting("mark", "text", "mark, or mute: not stored, not shown, only counted")
+    probe: str = _setting("", "text", "of this probe only")
+    title: str = _setting("", "text", "expression that is found in the title")
+    stack: str = _setting("", "text", "expression that is found in a frame of the stack")
+    container: str = _setting("", "text", "expression that matches the whole container's name")

@@ -333,3 +333,26 @@ def test_storm_adds_up() -> None:
         account = probe.account()
     assert 0 < delivered <= 1000
     assert account.suppressed["rate_limited"] > storm * 0.9
+
+
+def test_a_storm_that_lasts_is_told_less_and_less_often() -> None:
+    """The rate is halved each half second here, down to a sixteenth, and comes back afterwards."""
+    port = closed_port(socket.SOCK_DGRAM)
+    rate = 160
+    limits = {"max_per_second": rate, "max_per_second_per_container": rate}
+    with running(Drop, back_off_after=500_000_000, **limits) as probe:
+        told: list[int] = []
+        for _ in range(5):
+            until = time.monotonic() + 1
+            before = probe.account().suppressed["rate_limited"]
+            while time.monotonic() < until:
+                send(200, port)
+            seen = probe.account()
+            assert seen.suppressed["rate_limited"] > before, "it is no storm"
+            told.append(sum(len(batch) for batch in probe.drain()))
+        assert told[0] > rate, "at first as much as the bucket and a second's rate"
+        assert told[-1] < rate / 4, told
+        time.sleep(4)  # four levels of half a second each, and as long before the first
+        send(1, port)
+        assert drained(probe)
+        assert adds_up(probe)

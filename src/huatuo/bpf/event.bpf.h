@@ -17,38 +17,105 @@
 const volatile per_second_t max_per_second DOC("records per second of this probe") = 200;
 const volatile per_second_t max_per_second_per_container
 	DOC("records per second of this probe that one container may cause") = 20;
+const volatile duration_ns_t back_off_after
+	DOC("a storm that lasts so long has its rate halved, and again, down to a sixteenth; when it is "
+	    "over for so long the rate doubles again") = 10000000000ULL;
+
+#define SECOND 1000000000ULL
+#define BACK_OFF_STEPS 4 /* to a sixteenth of the rate */
+
+/* `clock` runs ahead of time by an interval per record; `level` halves the rate. */
+struct token_bucket {
+	__u64 clock;
+	__u64 limited; /* when a record was last suppressed */
+	__u64 changed; /* when the level last changed */
+	__u32 level;
+	__u32 unused;
+};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64); /* cgroup id; 0 is the probe's own bucket */
-	__type(value, __u64);
+	__type(value, struct token_bucket);
 } token_buckets SEC(".maps");
+
+/* A storm that lasts says the same over and over. */
+static __always_inline void back_off(struct token_bucket *bucket, bool is_limited, __u64 now)
+{
+	if (is_limited) {
+		if (now - bucket->limited > back_off_after)
+			bucket->changed = now; /* a new storm */
+		bucket->limited = now;
+		if (bucket->level < BACK_OFF_STEPS && now - bucket->changed > back_off_after) {
+			bucket->level++;
+			bucket->changed = now;
+		}
+	} else if (bucket->level && now - bucket->limited > back_off_after &&
+		   now - bucket->changed > back_off_after) {
+		bucket->level--;
+		bucket->changed = now;
+	}
+}
 
 /*
  * Token bucket as a virtual clock (GCRA): the stored time runs one interval ahead per record and
  * may lead by one second's worth. Two CPUs may race for the last token; nothing is miscounted.
  */
-static __always_inline bool take_token(__u64 bucket, __u32 per_second, __u64 now)
+static __always_inline bool take_token(__u64 key, __u32 per_second, __u64 now)
 {
-	__u64 interval = 1000000000ULL / (per_second ? per_second : 1);
-	__u64 *clock = bpf_map_lookup_elem(&token_buckets, &bucket);
-	__u64 start = now + interval;
+	__u64 interval = SECOND / (per_second ? per_second : 1);
+	struct token_bucket *bucket = bpf_map_lookup_elem(&token_buckets, &key);
+	bool is_limited;
 
 	if (!per_second)
 		return false;
-	if (!clock) {
-		bpf_map_update_elem(&token_buckets, &bucket, &start, BPF_ANY);
+	if (!bucket) {
+		struct token_bucket first = {.clock = now + interval, .changed = now};
+
+		bpf_map_update_elem(&token_buckets, &key, &first, BPF_ANY);
 		return true;
 	}
-	if (*clock > now + 1000000000ULL)
+	is_limited = bucket->clock > now + SECOND;
+	back_off(bucket, is_limited, now);
+	if (is_limited)
 		return false;
-	*clock = (*clock > now ? *clock : now) + interval;
+	bucket->clock = (bucket->clock > now ? bucket->clock : now) +
+			(interval << (bucket->level & 7));
 	return true;
+}
+
+/*
+ * Which containers' events are wanted, filled by user space (probes/bpf.py) as they come and go.
+ * What is not wanted is not produced: it is in no account.
+ */
+enum wanted_cgroups {
+	WANTED_ALL,
+	WANTED_LISTED,
+	WANTED_NOT_LISTED,
+};
+
+const volatile __u32 wanted_cgroups = WANTED_ALL; /* set by the loader, not a setting */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} listed_cgroups SEC(".maps");
+
+static __always_inline bool is_wanted_cgroup(__u64 cgroup)
+{
+	if (wanted_cgroups == WANTED_ALL)
+		return true;
+	return !bpf_map_lookup_elem(&listed_cgroups, &cgroup) == (wanted_cgroups != WANTED_LISTED);
 }
 
 static __always_inline bool event_allowed(__u64 cgroup, __u64 now)
 {
+	if (!is_wanted_cgroup(cgroup))
+		return false;
 	ACCOUNT(produced);
 	if ((cgroup && !take_token(cgroup, max_per_second_per_container, now)) ||
 	    !take_token(0, max_per_second, now)) {

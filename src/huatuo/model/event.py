@@ -43,3 +43,4 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     process: Process | None = None
     fields: dict[str, Any] = {}
     stack: list[str] = []  # kernel frames, innermost first: symbol+0x12
+    known: str = ""  # what is known of such events already: the note of a rule [[known]]

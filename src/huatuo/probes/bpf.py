@@ -33,7 +33,7 @@ from huatuo.probes.base import Account, Probe, Setting
 __all__ = ["SCALAR", "BpfProbe", "label_name"]
 
 SCALAR = "value"  # a key that is no struct only counts rows; it is no label
-_INTERNAL = {"cgroup_v1"}  # set by us, not by the user
+_INTERNAL = {"cgroup_v1", "wanted_cgroups"}  # set by us, not by the user
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
 
