@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 0.5
 _EXPIRE_SECONDS = 60.0
 _AFTER_BIRTH_SECONDS = (0.0, 0.12, 0.4)  # a runtime writes its state after making the cgroup
-_FIRST_COLLECT_SECONDS = 1.0
+_FIRST_COLLECT_SECONDS = 0.3
 _QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
 
 P = ParamSpec("P")

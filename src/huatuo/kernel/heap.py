@@ -9,19 +9,21 @@ import ctypes
 
 __all__ = ["give_back", "return_large_blocks"]
 
-_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LARGE = 256 * 1024
 
 
 def return_large_blocks() -> None:
     """Let large allocations go back to the kernel when freed; call before making any.
 
-    Without it glibc raises the threshold with the first large block that is freed. Does nothing on
-    a C library without mallopt.
+    Without it glibc raises the threshold with the first large block that is freed, and gives every
+    thread a heap of its own, each with its own leftovers. Does nothing on a C library without
+    mallopt.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def give_back() -> None:

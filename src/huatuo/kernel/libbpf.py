@@ -66,6 +66,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "bpf_map_get_next_key": (_I, [_I, _P, _P]),
     "bpf_map_lookup_batch": (_I, [_I, _P, _P, _P, _P, c.POINTER(_U), _P]),
     "btf__load_vmlinux_btf": (_P, []),
+    "btf__free": (None, [_P]),
     "btf__find_by_name_kind": (_I, [_P, _S, _U]),
     "btf__type_by_id": (_P, [_P, _U]),
     "btf__name_by_offset": (_S, [_P, _U]),

@@ -1,12 +1,15 @@
 """Enums of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
 
-Format: include/uapi/linux/btf.h. libbpf maps the types; only the enum asked for is decoded.
+Format: include/uapi/linux/btf.h. libbpf reads the types (12 ms, 8 MB) for as long as an enum is
+decoded; what was decoded is kept, the types are not.
 """
 
 from __future__ import annotations
 
 import ctypes as c
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from huatuo.errors import KernelLacks
@@ -18,13 +21,18 @@ _ENUM, _ENUM64 = 6, 19
 _HEADER = 12  # struct btf_type: name offset, info, size
 
 
-@cache
-def _vmlinux() -> int:
-    """libbpf's `struct btf *`, loaded once and kept; 0 where the kernel has none."""
+@contextmanager
+def _vmlinux() -> Iterator[int]:
+    """libbpf's `struct btf *`; 0 where the kernel has none."""
     try:
-        return lib().btf__load_vmlinux_btf() or 0
+        btf = lib().btf__load_vmlinux_btf() or 0
     except KernelLacks:
-        return 0
+        btf = 0
+    try:
+        yield btf
+    finally:
+        if btf:
+            lib().btf__free(btf)
 
 
 @cache
@@ -37,13 +45,11 @@ def kernel_enum(name: str) -> dict[int, str]:
     first, _, more = name.partition(",")
     if more:
         return kernel_enum(more) | kernel_enum(first)
-    btf = _vmlinux()
-    if not btf:
-        return {}
-    for kind, layout in ((_ENUM, "<Ii"), (_ENUM64, "<III")):
-        found = lib().btf__find_by_name_kind(btf, name.encode(), kind)
-        if found > 0:
-            return _labels(name, _members(btf, found, layout))
+    with _vmlinux() as btf:
+        for kind, layout in ((_ENUM, "<Ii"), (_ENUM64, "<III")) if btf else ():
+            found = lib().btf__find_by_name_kind(btf, name.encode(), kind)
+            if found > 0:
+                return _labels(name, _members(btf, found, layout))
     return {}
 
 
