@@ -18,6 +18,7 @@ from huatuo.model.units import parse, show
 from huatuo.probes.base import Probe, Setting, discover
 from huatuo.settings import (
     AgentSettings,
+    ContainerSettings,
     GovernorSettings,
     KnownIssue,
     PushSettings,
@@ -33,11 +34,12 @@ class Config:
     """`probes`: "auto" takes what can run, a name must run, "-name" removes."""
 
     probes: tuple[str, ...] = ("auto",)
-    agent: AgentSettings = AgentSettings()
-    store: StoreSettings = StoreSettings()
-    governor: GovernorSettings = GovernorSettings()
-    symbols: SymbolsSettings = SymbolsSettings()
-    push: PushSettings = PushSettings()
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    governor: GovernorSettings = field(default_factory=GovernorSettings)
+    containers: ContainerSettings = field(default_factory=ContainerSettings)
+    symbols: SymbolsSettings = field(default_factory=SymbolsSettings)
+    push: PushSettings = field(default_factory=PushSettings)
     known: tuple[KnownIssue, ...] = ()
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
 
@@ -46,6 +48,7 @@ _SECTIONS = {
     "agent": AgentSettings,
     "store": StoreSettings,
     "governor": GovernorSettings,
+    "containers": ContainerSettings,
     "symbols": SymbolsSettings,
     "push": PushSettings,
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "AgentSettings",
+    "ContainerSettings",
     "GovernorSettings",
     "KnownIssue",
     "PushSettings",
@@ -66,6 +67,18 @@ class SymbolsSettings:
         "text",
         "addresses of servers to ask for debug files, with spaces between; none unless set",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSettings:
+    """Names in a text are separated by spaces and may be patterns with *."""
+
+    labels: str = _setting(
+        "app app.kubernetes.io/name com.docker.compose.project com.docker.compose.service",
+        "text",
+        "labels of containers and pods to keep, with spaces between; * stands for anything",
+    )
+    annotations: str = _setting("", "text", "annotations to keep, likewise")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from huatuo.cli.common import add_duration, add_probe, open_probe, print_json, s
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher
 from huatuo.errors import UsageError
-from huatuo.kernel.births import Births
+from huatuo.kernel.cgroup_events import CgroupEvents
 from huatuo.kernel.host import Host
 from huatuo.model.event import Event
 from huatuo.probes.base import Account, Probe
@@ -23,7 +23,6 @@ from huatuo.probes.base import Account, Probe
 __all__ = ["configure", "run"]
 
 _POLL_SECONDS = 0.2
-_AFTER_BIRTH_SECONDS = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,11 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     inventory = Inventory(host)
     enricher = Enricher(host, inventory)
     probe.start()
-    births = Births()
+    cgroups = CgroupEvents(host)
+    inventory.follow(cgroups)
     printed = 0
     try:
         print(f"{probe.name}: {', '.join(probe.hooks)}", file=sys.stderr, flush=True)
-        for event in _events(probe, enricher, duration, births, inventory):
+        for event in _events(probe, enricher, duration, cgroups, inventory):
             if arguments.container and not _owned(event, arguments.container):
                 continue
             print_json(event) if arguments.json else print(show(event), flush=True)
@@ -62,30 +62,30 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         account = probe.account()
         probe.stop()
-        births.close()
+        cgroups.close()
     _say_account(account)
     return 0
 
 
 def _events(
-    probe: Probe, enricher: Enricher, duration: float | None, births: Births, inventory: Inventory
+    probe: Probe,
+    enricher: Enricher,
+    duration: float | None,
+    cgroups: CgroupEvents,
+    inventory: Inventory,
 ) -> Iterator[Event]:
     end = time.monotonic() + duration if duration else float("inf")
     poller = select.poll()
-    for fd in (*probe.ring_fds(), births.fd):
+    for fd in (*probe.ring_fds(), cgroups.fd):
         poller.register(fd, select.POLLIN)
     last = False
-    looking_until = 0.0
     while not last:
         last = time.monotonic() >= end
-        if births.drain():  # its runtime writes down who it is some moments later
-            looking_until = time.monotonic() + _AFTER_BIRTH_SECONDS
-        if time.monotonic() < looking_until:
-            inventory.look_again()
+        pause = inventory.look_again() or _POLL_SECONDS
         for batch in probe.drain():
             yield from enricher.events(batch, type(probe))
         if not last:
-            poller.poll(min(_POLL_SECONDS, max(end - time.monotonic(), 0)) * 1000)
+            poller.poll(min(_POLL_SECONDS, pause, max(end - time.monotonic(), 0)) * 1000)
 
 
 def _owned(event: Event, wanted: str) -> bool:

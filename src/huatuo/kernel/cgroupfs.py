@@ -19,6 +19,7 @@ __all__ = [
     "Cgroup",
     "Hierarchies",
     "hierarchies",
+    "hierarchy_number",
     "identities",
     "identity_is_v1",
     "populated",
@@ -71,6 +72,15 @@ def hierarchies(host: Host) -> Hierarchies:
 def identity_is_v1(host: Host) -> bool:
     """Whether cgroup ids are taken from the v1 memory hierarchy."""
     return "memory" in hierarchies(host).v1
+
+
+def hierarchy_number(host: Host, controller: str) -> int:
+    """The number that the kernel gives a hierarchy; "" is the unified one, which has 0."""
+    for line in host.read(host.proc / "self/cgroup").splitlines():
+        number, controllers, _ = line.split(":", 2)
+        if controller and controller in controllers.split(","):
+            return int(number)
+    return 0
 
 
 def walk(root: Path) -> Iterator[Cgroup]:

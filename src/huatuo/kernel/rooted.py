@@ -13,7 +13,7 @@ import stat
 from functools import cache
 from pathlib import Path
 
-__all__ = ["open_below", "open_regular", "open_root"]
+__all__ = ["open_below", "open_directory_below", "open_regular", "open_root"]
 
 _OPENAT2 = 437  # the same number on every architecture; Linux 5.6
 _NO_MAGICLINKS, _IN_ROOT = 0x02, 0x10
@@ -37,15 +37,24 @@ def open_root(path: Path) -> int:
 
 def open_below(root: int, path: str) -> int:
     """A regular file for reading, `path` seen from inside `root`. OSError if there is none."""
-    how = _OpenHow(_FLAGS, 0, _IN_ROOT | _NO_MAGICLINKS)
+    return _regular(_below(root, path, _FLAGS), path)
+
+
+def open_directory_below(root: int, path: str) -> int:
+    """A directory for listing, `path` seen from inside `root`. OSError if there is none."""
+    return _below(root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _below(root: int, path: str, flags: int) -> int:
+    how = _OpenHow(flags, 0, _IN_ROOT | _NO_MAGICLINKS)
     name = os.fsencode(path)
     if b"\0" in name:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     code = errno.EAGAIN
     for _ in range(_TRIES):
-        fd = _syscall()(_OPENAT2, root, name, c.byref(how), c.sizeof(how))
+        fd: int = _syscall()(_OPENAT2, root, name, c.byref(how), c.sizeof(how))
         if fd >= 0:
-            return _regular(fd, path)
+            return fd
         code = c.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):
             break

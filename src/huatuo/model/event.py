@@ -20,7 +20,15 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True):
     runtime: str = ""  # docker · containerd · cri-o · podman · systemd
     pod: str = ""
     namespace: str = ""
-    labels: dict[str, str] = {}
+    pod_uid: str = ""
+    node: str = ""
+    workload: str = ""  # who made the pod: Deployment/web
+    qos: str = ""  # guaranteed · burstable · besteffort
+    type: str = ""  # of a pod's: normal · init · sidecar · ephemeral · pause
+    labels: dict[str, str] = {}  # those chosen in the configuration
+    annotations: dict[str, str] = {}
+    cpu_limit: float = 0.0  # cores; 0 is none
+    memory_limit_bytes: int = 0
     started: str = ""  # RFC 3339
     gone: str = ""  # RFC 3339, once it is
 

@@ -223,6 +223,7 @@ def test_state_that_comes_after_the_cgroup(layout: Layout) -> None:
     assert inventory.owner(full).name == A[:12]
     layout.file(f"{TASKS}/default/late/config.json", {"linux": {"cgroupsPath": "/default/late"}})
     layout.file(f"var/lib/docker/containers/{A}/config.v2.json", docker_state("web"))
+    layout.host.pass_seconds(0.2)
     inventory.refresh()
     assert inventory.owner(inode).kind == "container"
     assert inventory.owner(full).name == "web"

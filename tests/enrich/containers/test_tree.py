@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from huatuo.enrich.containers.tree import Tree
+from huatuo.kernel.cgroup_events import CgroupChange
 from huatuo.kernel.cgroupfs import walk
 
 
@@ -73,3 +74,65 @@ def test_after_any_history_the_tree_is_what_a_full_walk_finds(
             tree.scan()
     tree.scan()
     assert paths(tree) == {cgroup.path: cgroup.id for cgroup in walk(root)}
+
+
+class Kernel:
+    """Tells of what it does to directories, as the kernel does to cgroups."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.told: list[CgroupChange] = []
+
+    def _tell(self, path: Path, kind: str) -> None:
+        parent = path.parent.stat().st_ino
+        name = path.name if len(path.name) < 159 else ""
+        self.told.append(CgroupChange(path.stat().st_ino, parent, kind, name, True, True))
+
+    def make(self, path: Path) -> None:
+        for each in reversed([path, *path.parents]):
+            if self.root in each.parents and not each.exists():
+                each.mkdir()
+                self._tell(each, "made")
+
+    def remove(self, path: Path) -> None:
+        for each in sorted(path.rglob("*"), reverse=True):
+            self._tell(each, "removed")
+            each.rmdir()
+        if path.exists():
+            self._tell(path, "removed")
+            path.rmdir()
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "c" * 200]), min_size=1, max_size=3).map("/".join)
+ACTIONS = st.sampled_from(["make", "make", "remove", "scan", "take"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=st.lists(st.tuples(ACTIONS, NAMES), max_size=40))
+def test_what_the_kernel_tells_makes_the_same_tree_whenever_it_is_taken(
+    tmp_path: Path, steps: list[tuple[str, str]]
+) -> None:
+    """A scan may be ahead of what is told; only names that are too long need one."""
+    shutil.rmtree(tmp_path / "root", ignore_errors=True)
+    root = tmp_path / "root"
+    root.mkdir()
+    kernel, tree = Kernel(root), Tree(root)
+    tree.scan()
+
+    def take() -> None:
+        told, kernel.told = kernel.told, []
+        if not all(tree.apply(change, []) for change in told):
+            tree.scan()
+
+    for action, path in steps:
+        if action == "make":
+            kernel.make(root / path)
+        elif action == "remove":
+            kernel.remove(root / path)
+        elif action == "scan":
+            tree.scan()
+        else:
+            take()
+    take()
+    assert paths(tree) == {cgroup.path: cgroup.id for cgroup in walk(root)}
+    assert len(tree) == len(paths(tree))

@@ -1,43 +1,39 @@
-"""What a container runtime is to us, and the helpers its modules share.
+"""What a container runtime is to us, and what its modules share.
 
-One module per source (docker.py, containerd.py, …). The inventory asks all of them:
+One module per source. Those that read what runtimes keep on disk (docker.py, containerd.py, …)
+and those that ask a daemon (sources/) look alike to the inventory, which asks all of them:
 
-    declared()               at the start of each scan: containers whose cgroup has any name
     recognise(name, parent)  for every new cgroup: does its name say that it is a container?
+    declared()               containers whose cgroup may have any name
     describe(mark)           until answered: the container's name, image, pod, …
 
-A runtime lists its directories in declared(), so that describe() costs a look-up for the many
-containers that are another runtime's. Everything is read from the runtimes' own state on disk
-below Host.root and Host.run; a runtime that is not installed costs a failed open.
+A runtime that is not installed costs a failed open.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import translate
+from typing import Protocol
 
-import msgspec
-
-from huatuo.kernel.host import Host
+from huatuo.model.event import Container
 
 __all__ = [
     "FULL_ID",
+    "NOTHING",
     "Details",
+    "Kept",
     "Mark",
     "Runtime",
-    "kept_labels",
     "kubernetes_details",
-    "load",
-    "subdirectories",
+    "merged",
 ]
 
 FULL_ID = re.compile(r"[0-9a-f]{64}")
-_KEPT_LABELS = ("com.docker.compose.project", "com.docker.compose.service", "app")
-_State = TypeVar("_State")
+_LONGEST = 256  # characters of a label or an annotation
+_MOST = 32  # labels of one container
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,8 @@ class Mark:
     id: str
     runtime: str = ""
     name: str = ""  # where the id is for people already
+    pod_uid: str = ""
+    qos: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,18 @@ class Details:
     runtime: str = ""
     pod: str = ""
     namespace: str = ""
+    pod_uid: str = ""
+    node: str = ""
+    workload: str = ""  # Deployment/web
+    qos: str = ""  # guaranteed · burstable · besteffort
+    type: str = ""  # normal · init · sidecar · ephemeral · pause
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     started: str = ""  # RFC 3339
+
+
+NOTHING = Details()
+_FIELDS = [each.name for each in fields(Details)]
 
 
 class Runtime(Protocol):
@@ -70,7 +78,8 @@ class Runtime(Protocol):
         """The container whose cgroup is called `name` in the cgroup `parent` ("" for the root)."""
 
     def declared(self) -> Mapping[str, Mark]:
-        """Cgroup path → container, for those whose cgroup's name tells nothing.
+        """Cgroup path → container, for those whose cgroup's name tells nothing; the same object
+        as long as nothing has changed.
 
         On v1 the path in the blkio hierarchy may be another one than Mark.path; then both are keys.
         """
@@ -79,36 +88,47 @@ class Runtime(Protocol):
         """None if this source does not know it (yet)."""
 
 
-def subdirectories(directory: Path | str) -> list[tuple[str, str]]:
-    """(name, path) of each; none if the directory is not there."""
-    try:
-        with os.scandir(directory) as entries:
-            return [(e.name, e.path) for e in entries if e.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
+class Kept:
+    """Which labels and annotations are kept with every container: names, or patterns with *."""
+
+    def __init__(self, labels: str, annotations: str = "") -> None:
+        self._labels, self._annotations = _pattern(labels), _pattern(annotations)
+
+    def labels(self, found: Mapping[str, str] | None) -> dict[str, str]:
+        return _some(found, self._labels)
+
+    def annotations(self, found: Mapping[str, str] | None) -> dict[str, str]:
+        return _some(found, self._annotations)
 
 
-def load(host: Host, path: Path | str, kind: type[_State]) -> _State | None:
-    """A runtime's JSON file, or None where it is absent, half-written or of another form."""
-    try:
-        return msgspec.json.decode(host.read(Path(path)), type=kind)
-    except (OSError, msgspec.MsgspecError):
-        return None
+def _pattern(words: str) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(translate, words.split()))) if words.strip() else None
 
 
-def kept_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
-    """The labels worth keeping with every event."""
-    return {key: labels[key] for key in _KEPT_LABELS if key in labels} if labels else {}
+def _some(found: Mapping[str, str] | None, pattern: re.Pattern[str] | None) -> dict[str, str]:
+    if not found or pattern is None:
+        return {}
+    names = [name for name in found if pattern.fullmatch(name)][:_MOST]
+    return {name: found[name][:_LONGEST] for name in names}
+
+
+def merged(first: Details, second: Details | Container) -> Details:
+    """What `first` leaves open is taken from `second`."""
+    missing = {name: getattr(second, name) for name in _FIELDS if not getattr(first, name)}
+    return replace(first, **missing)
 
 
 def kubernetes_details(annotations: Callable[[str], str], keys: Mapping[str, str]) -> Details:
     """Details from annotations or labels; `keys` says what each is called in this runtime."""
     name = annotations(keys["name"])
+    kind = "normal" if annotations(keys["pod"]) else ""
     if annotations(keys["type"]) in ("sandbox", "podsandbox"):
-        name = "pause"
+        name = kind = "pause"
     return Details(
         name=name,
         image=annotations(keys["image"]),
         pod=annotations(keys["pod"]),
         namespace=annotations(keys["namespace"]),
+        pod_uid=annotations(keys["uid"]),
+        type=kind,
     )

@@ -9,26 +9,19 @@ io.kubernetes.cri.* annotations; it exists from before the start until the task 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import msgspec
 
-from huatuo.enrich.containers.base import (
-    FULL_ID,
-    Details,
-    Mark,
-    kubernetes_details,
-    load,
-    subdirectories,
-)
-from huatuo.kernel.host import Host
+from huatuo.enrich.containers.base import FULL_ID, Details, Kept, Mark, kubernetes_details
+from huatuo.enrich.containers.state import Listing, State
 
 __all__ = ["Containerd"]
 
 _NAME = re.compile(r"(?:.*:)?(?:cri-containerd|nerdctl|containerd)[-:]([0-9a-f]{64})(?:\.scope)?")
 _TASKS = "io.containerd.runtime.v2.task"
-_STATES = (  # below Host.run, and where distributions of Kubernetes keep their own containerd
+_STATES = (  # and where distributions of Kubernetes keep their own containerd
     f"run/containerd/{_TASKS}",
     f"run/k3s/containerd/{_TASKS}",
     f"run/docker/containerd/daemon/{_TASKS}",
@@ -40,6 +33,7 @@ _CRI = {
     "image": "io.kubernetes.cri.image-name",
     "pod": "io.kubernetes.cri.sandbox-name",
     "namespace": "io.kubernetes.cri.sandbox-namespace",
+    "uid": "io.kubernetes.cri.sandbox-uid",
 }
 
 
@@ -53,12 +47,13 @@ class _Spec(msgspec.Struct):
 
 
 class Containerd:
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        roots = [_below_run(host, state) for state in _STATES]
-        self._roots = list(dict.fromkeys(roots))
-        self._bundles: dict[str, tuple[str, str]] = {}  # id → (directory, containerd's namespace)
-        self._paths: dict[str, str] = {}  # bundle → cgroup path
+    def __init__(self, state: State, kept: Kept) -> None:
+        self._state, self._kept = state, kept
+        self._roots = [Listing(state, root) for root in _STATES]
+        self._namespaces: dict[str, Listing] = {}
+        self._tasks: dict[str, frozenset[str]] = {}  # directory → ids, as of the last look
+        self._paths: dict[str, str | None] = {}  # bundle → cgroup path; None: not written yet
+        self._declared: dict[str, Mark] = {}
 
     def recognise(self, name: str, parent: str) -> Mark | None:
         found = _NAME.fullmatch(name)
@@ -68,51 +63,55 @@ class Containerd:
 
     def declared(self) -> Mapping[str, Mark]:
         """Tasks with an id of their user's choice (ctr); full ids are known by their cgroup."""
-        self._bundles = {
-            name: (bundle, namespace)
-            for root in self._roots
-            for namespace, directory in subdirectories(root)
-            for name, bundle in subdirectories(directory)
-        }
-        found: dict[str, Mark] = {}
-        paths: dict[str, str] = {}
-        for name, (bundle, _) in self._bundles.items():
-            if FULL_ID.fullmatch(name):
-                continue
-            path = self._paths.get(bundle) or self._cgroup_path(bundle)
-            if path:
-                paths[bundle] = path
-                found[path] = Mark(path, name, "containerd", name)
-        self._paths = paths
-        return found
+        tasks = {listing.path: listing.names() for listing in self._directories()}
+        if tasks != self._tasks or None in self._paths.values():
+            self._tasks = tasks
+            self._paths = {bundle: self._cgroup_path(bundle) for bundle in self._bundles()}
+            marks = [(path, bundle.rpartition("/")[2]) for bundle, path in self._paths.items()]
+            found = {path: Mark(path, name, "containerd", name) for path, name in marks if path}
+            self._declared = found if found != self._declared else self._declared
+        return self._declared
 
-    def _cgroup_path(self, bundle: str) -> str:
-        spec = load(self._host, f"{bundle}/config.json", _Spec)
-        path = spec.linux.cgroups_path if spec and spec.linux else ""
+    def _directories(self) -> Iterator[Listing]:
+        """Where the tasks of each of containerd's namespaces are."""
+        for root in self._roots:
+            for namespace in root.names():
+                path = f"{root.path}/{namespace}"
+                if path not in self._namespaces:
+                    self._namespaces[path] = Listing(self._state, path)
+                yield self._namespaces[path]
+
+    def _bundles(self) -> Iterator[str]:
+        for directory, tasks in self._tasks.items():
+            for task in tasks:
+                if not FULL_ID.fullmatch(task):
+                    yield f"{directory}/{task}"
+
+    def _cgroup_path(self, bundle: str) -> str | None:
+        known = self._paths.get(bundle)
+        if known is not None:
+            return known
+        spec = self._state.load(f"{bundle}/config.json", _Spec)
+        if spec is None:
+            return None
+        path = spec.linux.cgroups_path if spec.linux else ""
         return path if path.startswith("/") else ""  # slice:prefix:name: oci.py knows where
 
     def describe(self, mark: Mark) -> Details | None:
-        bundle, namespace = self._bundles.get(mark.id, ("", ""))
-        spec = load(self._host, f"{bundle}/config.json", _Spec) if bundle else None
-        if spec is None:
-            return None
-        return _details(spec, "docker" if namespace == "moby" else "containerd")
+        for directory in self._tasks if "/" not in mark.id else ():
+            spec = self._state.load(f"{directory}/{mark.id}/config.json", _Spec)
+            if spec is not None:
+                is_docker = directory.endswith("/moby")
+                return self._details(
+                    spec.annotations or {}, "docker" if is_docker else "containerd"
+                )
+        return None
 
-
-def _details(spec: _Spec, runtime: str) -> Details:
-    annotations = spec.annotations or {}
-    found = kubernetes_details(lambda key: annotations.get(key, ""), _CRI)
-    return Details(
-        name=found.name or annotations.get("nerdctl/name", ""),
-        image=found.image,
-        runtime=runtime,
-        pod=found.pod,
-        namespace=found.namespace,
-    )
-
-
-def _below_run(host: Host, state: str) -> Path:
-    """Paths in /run follow Host.run, others Host.root."""
-    if state.startswith("run/"):
-        return host.run / state.removeprefix("run/")
-    return host.root / state
+    def _details(self, annotations: Mapping[str, str], runtime: str) -> Details:
+        found = kubernetes_details(lambda key: annotations.get(key, ""), _CRI)
+        return replace(
+            found,
+            name=found.name or annotations.get("nerdctl/name", ""),
+            runtime=runtime,
+            annotations=self._kept.annotations(annotations),
+        )

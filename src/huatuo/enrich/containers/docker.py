@@ -8,31 +8,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import (
-    Details,
-    Mark,
-    kept_labels,
-    kubernetes_details,
-    load,
-    subdirectories,
-)
-from huatuo.kernel.host import Host
+from huatuo.enrich.containers.base import FULL_ID, Details, Kept, Mark, kubernetes_details
+from huatuo.enrich.containers.state import State
 
-__all__ = ["Docker"]
+__all__ = ["Docker", "docker_details"]
 
 _NAME = re.compile(r"(?:.*:)?docker[-:]([0-9a-f]{64})(?:\.scope)?")
 _ROOTS = ("var/lib/docker", "var/snap/docker/common/var-lib-docker")
+_NONE: Mapping[str, Mark] = {}
 _KUBERNETES = {
     "name": "io.kubernetes.container.name",
     "type": "io.kubernetes.docker.type",
     "image": "",
     "pod": "io.kubernetes.pod.name",
     "namespace": "io.kubernetes.pod.namespace",
+    "uid": "io.kubernetes.pod.uid",
 }
 
 
@@ -56,15 +51,14 @@ class _Daemon(msgspec.Struct, rename="kebab"):
 
 
 class Docker:
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._states: dict[str, str] = {}  # id → state directory
+    def __init__(self, state: State, kept: Kept) -> None:
+        self._state, self._kept = state, kept
 
     @cached_property
-    def _roots(self) -> list[Path]:
-        configured = load(self._host, self._host.root / "etc/docker/daemon.json", _Daemon)
+    def _roots(self) -> list[str]:
+        configured = self._state.load("etc/docker/daemon.json", _Daemon)
         chosen = [configured.data_root.lstrip("/")] if configured and configured.data_root else []
-        return [self._host.root / root for root in (*chosen, *_ROOTS)]
+        return [*chosen, *_ROOTS]
 
     def recognise(self, name: str, parent: str) -> Mark | None:
         found = _NAME.fullmatch(name)
@@ -73,30 +67,31 @@ class Docker:
         return None
 
     def declared(self) -> Mapping[str, Mark]:
-        self._states = dict(
-            entry for root in self._roots for entry in subdirectories(root / "containers")
-        )
-        return {}
+        return _NONE
 
     def describe(self, mark: Mark) -> Details | None:
-        directory = self._states.get(mark.id)
-        if directory is None:
-            return None
-        state = load(self._host, f"{directory}/config.v2.json", _Container)
-        return _details(state) if state else None
+        for root in self._roots if FULL_ID.fullmatch(mark.id) else ():
+            state = self._state.load(f"{root}/containers/{mark.id}/config.v2.json", _Container)
+            if state is not None:
+                config = state.config or _Config()
+                started = state.state.started_at if state.state else ""
+                return docker_details(
+                    state.name, config.image, config.labels or {}, started, self._kept
+                )
+        return None
 
 
-def _details(state: _Container) -> Details:
-    config = state.config or _Config()
-    labels = config.labels or {}
+def docker_details(
+    name: str, image: str, labels: Mapping[str, str], started: str, kept: Kept
+) -> Details:
+    """What docker's state and its API say alike."""
     pod = kubernetes_details(lambda key: labels.get(key, ""), _KUBERNETES)
-    started = state.state.started_at if state.state else ""
-    return Details(
-        name=pod.name or state.name.lstrip("/"),
-        image=config.image,
+    return replace(
+        pod,
+        name=pod.name or name.lstrip("/"),
+        image=image,
         runtime="docker",
-        pod=pod.pod,
-        namespace=pod.namespace,
-        labels=kept_labels(labels),
+        labels=kept.labels(labels),
+        annotations=kept.annotations(labels),
         started="" if started.startswith("0001") else started,
     )

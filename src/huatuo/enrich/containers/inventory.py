@@ -1,9 +1,11 @@
 """Who is on this host: cgroup ids, blkio cgroup ids and network namespaces → their owner.
 
 A cgroup belongs to the nearest cgroup above or at it that a runtime recognises as a container;
-otherwise to its systemd unit; otherwise to itself. A known id costs one dict look-up. An unknown
-one makes the hierarchy be scanned again, at most once in 100 ms; an id that a scan has not found
-is of a cgroup that lived and died between two scans, and is not looked for again.
+otherwise to its systemd unit; otherwise to itself. A known id costs one dict look-up.
+
+Cgroups are known as soon as they are made where the kernel tells (`follow`). Elsewhere an unknown
+id makes the hierarchy be scanned again, at most once in 100 ms. An id that is not found then is of
+a cgroup that lived and died before anybody looked, and is not looked for again.
 """
 
 from __future__ import annotations
@@ -12,42 +14,51 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from huatuo.enrich.containers.base import Runtime
-from huatuo.enrich.containers.containerd import Containerd
-from huatuo.enrich.containers.docker import Docker
-from huatuo.enrich.containers.machines import AnyFullId, Lxc, Nspawn
+from huatuo.enrich.containers.base import Kept, Runtime
+from huatuo.enrich.containers.describing import Describing
+from huatuo.enrich.containers.nested import Nested
 from huatuo.enrich.containers.netns import Netns
-from huatuo.enrich.containers.oci import Crun, Runc
-from huatuo.enrich.containers.owners import Owner, Owners
-from huatuo.enrich.containers.podman import Podman
+from huatuo.enrich.containers.owner import Owner
+from huatuo.enrich.containers.owners import Owners
+from huatuo.enrich.containers.runtimes import nested_runtimes, runtimes_of
 from huatuo.enrich.containers.units import UNATTRIBUTED, unknown
+from huatuo.kernel.cgroup_events import CgroupChange, CgroupEvents
 from huatuo.kernel.cgroupfs import Cgroup, hierarchies, identity_is_v1
 from huatuo.kernel.host import Host
 from huatuo.model.event import Container
+from huatuo.settings import ContainerSettings
 
 __all__ = ["Inventory"]
 
 _RESCAN_NS = 100_000_000
 _RESCAN_DUTY = 20  # and no more than a twentieth of the time in scans, if that is shorter
+_SCAN_ALL_THE_SAME_NS = 60_000_000_000  # although the kernel tells of every change
 _MISSING = 65536
 
 
 class Inventory:
     """Everything is lazy: the first question scans, the blkio tree only if it is asked about."""
 
-    def __init__(self, host: Host, runtimes: Iterable[Runtime] | None = None) -> None:
+    def __init__(
+        self, host: Host, runtimes: Iterable[Runtime] | None = None, kept: Kept | None = None
+    ) -> None:
         self._host = host
-        self._runtimes = list(_all(host) if runtimes is None else runtimes)
+        kept = kept or Kept(ContainerSettings().labels)
+        found = list(runtimes_of(host, kept) if runtimes is None else runtimes)
         mounted = hierarchies(host)
         identity = mounted.identity or host.sys / "fs/cgroup/none"
         block = mounted.controller("blkio") or identity
-        self._identity = _Side(Owners(identity, self._runtimes))
+        nested = Nested(host, str(identity), lambda state: nested_runtimes(state, kept))
+        self._describing = Describing(host, found, nested)
+        self._identity = _Side(Owners(identity, found, self._describing))
         if block == identity:
             self._block = self._identity
         else:
-            self._block = _Side(Owners(block, self._runtimes, self._identity.owners))
+            follows = self._identity.owners
+            self._block = _Side(Owners(block, found, self._describing, follows))
         controller = "memory" if identity_is_v1(host) else ""
         self._netns = Netns(host, controller, self._living_at)
+        self._events: CgroupEvents | None = None
 
     # ids → owners
 
@@ -82,9 +93,10 @@ class Inventory:
         return 0 if self._netns.is_host(inode) else self._netns.process(inode)
 
     @property
-    def epoch(self) -> tuple[int, int, int]:
+    def epoch(self) -> tuple[int, ...]:
         """Changes whenever an answer may have changed."""
-        return self._identity.owners.epoch, self._block.owners.epoch, self._netns.epoch
+        sides = self._identity.owners.epoch, self._block.owners.epoch
+        return (*sides, self._describing.epoch, self._netns.epoch)
 
     # lists
 
@@ -104,15 +116,42 @@ class Inventory:
         """
         return [node.cgroup for node in self._identity.owners.outermost()]
 
+    # what comes and goes
+
+    def follow(self, events: CgroupEvents) -> None:
+        """Be told of changes from now on, instead of looking for them."""
+        self._events = events
+        self._scan(self._identity)  # what was there before
+
     def refresh(self) -> None:
         """Look for what has come and gone; the agent calls it every interval."""
-        self._scan(self._block if self._block.used else self._identity)
+        now_ns = self._host.now_ns()
+        side = self._block if self._block.used else self._identity
+        if self._events is None or now_ns - side.scanned_ns >= _SCAN_ALL_THE_SAME_NS:
+            self._scan(side)
+        else:
+            self._take_events()
+        self._describing.retry(now_ns)
+        self._describing.reread_limits()
         self._netns.refresh()
 
-    def look_again(self) -> None:
-        """Something has come: scan now, unless a scan is so recent or so dear that it must wait."""
-        if self._identity.may_scan(self._host.now_ns()):
+    def look_again(self) -> float:
+        """Something has come: take notice of it, unless that takes a scan that must wait.
+
+        Returns after how many seconds there is something to do again; 0 if only when more comes.
+        """
+        if self._events is not None:
+            self._take_events()
+        elif self._identity.may_scan(self._host.now_ns()):
             self._scan(self._identity)
+        now_ns = self._host.now_ns()
+        self._describing.retry(now_ns)
+        next_ns = self._describing.next_ns
+        return max(next_ns - now_ns, 1_000_000) / 1e9 if next_ns else 0.0
+
+    def news(self, ids: Iterable[str]) -> None:
+        """A runtime knows more about these containers."""
+        self._describing.news(ids)
 
     # how
 
@@ -121,22 +160,48 @@ class Inventory:
         if owner is None and cgroup_id == 0:
             return UNATTRIBUTED
         if owner is None and cgroup_id not in side.missing:
-            if not fresh and not side.may_scan(self._host.now_ns()):
-                return unknown(cgroup_id)
-            self._scan(side)
-            owner = side.owners.find(cgroup_id)
-            if owner is None:
-                side.remember_missing(cgroup_id)
+            owner = self._search(side, cgroup_id, fresh)
         return owner.container if owner else unknown(cgroup_id)
+
+    def _search(self, side: _Side, cgroup_id: int, fresh: bool) -> Owner | None:
+        if self._events is not None and side.used:
+            self._take_events()
+        elif fresh or side.may_scan(self._host.now_ns()):
+            self._scan(side)
+        else:
+            return None
+        owner = side.owners.find(cgroup_id)
+        if owner is None:
+            side.remember_missing(cgroup_id)
+        return owner
+
+    def _take_events(self) -> None:
+        """What the kernel told since the last time; a scan where that is not all."""
+        assert self._events is not None
+        told, whole = self._events.drain()
+        whole &= self._follow(self._identity, [change for change in told if change.is_identity])
+        if self._block is not self._identity and self._block.used:
+            whole &= self._follow(self._block, [change for change in told if change.is_block])
+        if not whole:
+            self._scan(self._block if self._block.used else self._identity)
+
+    def _follow(self, side: _Side, told: list[CgroupChange]) -> bool:
+        return not told or side.owners.follow(told, *self._times())
 
     def _scan(self, side: _Side) -> None:
         if side is not self._identity:
             self._scan(self._identity)  # which says whose a path is
-        began_ns = self._host.now_ns()
-        side.owners.refresh(began_ns, _rfc3339(began_ns + self._host.utc_offset_ns()))
+        began_ns, utc = self._times()
+        side.owners.scan(began_ns, utc)
+        self._describing.retry(began_ns)
         side.used = True
         side.scanned_ns = self._host.now_ns()
         side.took_ns = side.scanned_ns - began_ns
+
+    def _times(self) -> tuple[int, str]:
+        """Now, as CLOCK_MONOTONIC and as RFC 3339."""
+        now_ns = self._host.now_ns()
+        return now_ns, f"{np.datetime64(now_ns + self._host.utc_offset_ns(), 'ns')}Z"
 
     def _living_at(self, path: str) -> Container | None:
         owner: Owner | None = self._identity.owners.at(path) if path else None
@@ -161,21 +226,3 @@ class _Side:
         self.missing[cgroup_id] = None
         if len(self.missing) > _MISSING:
             del self.missing[next(iter(self.missing))]
-
-
-def _all(host: Host) -> list[Runtime]:
-    """In the order they are asked; the most telling first."""
-    return [
-        Docker(host),
-        Podman(host),
-        Containerd(host),
-        Runc(host),
-        Crun(host),
-        Lxc(),
-        Nspawn(),
-        AnyFullId(),
-    ]
-
-
-def _rfc3339(utc_ns: int) -> str:
-    return f"{np.datetime64(utc_ns, 'ns')}Z"

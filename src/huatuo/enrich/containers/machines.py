@@ -22,9 +22,12 @@ _VIRTUAL = re.compile(r"(qemu|lxc|libpod)(-|\\x2d)")  # libvirt's machines
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
+_NONE: Mapping[str, Mark] = {}
+
+
 class _Named:
     def declared(self) -> Mapping[str, Mark]:
-        return {}
+        return _NONE
 
     def describe(self, mark: Mark) -> Details | None:  # noqa: ARG002
         return None

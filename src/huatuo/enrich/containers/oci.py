@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import FULL_ID, Details, Mark, load, subdirectories
-from huatuo.kernel.cgroupfs import hierarchies
+from huatuo.enrich.containers.base import FULL_ID, Details, Mark
+from huatuo.enrich.containers.state import Listing, State
+from huatuo.kernel.cgroupfs import Hierarchies, hierarchies
 from huatuo.kernel.host import Host
 
 __all__ = ["Crun", "Runc"]
@@ -32,48 +32,62 @@ class _CrunState(msgspec.Struct, rename="kebab"):
 
 
 class _Oci:
-    """Common to both: states by directory, each read once."""
+    """Common to both. `roots` below /run; one that ends with /* has a directory per namespace."""
 
     runtime = ""
+    roots: tuple[str, ...] = ()
 
-    def __init__(self, host: Host, roots: list[str]) -> None:
-        self._host = host
-        self._roots = roots
-        self._states: dict[str, str] = {}  # id → state directory
-        self._marks: dict[str, dict[str, Mark]] = {}  # state directory → cgroup path → container
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._listings: dict[str, Listing] = {}
+        self._ids: dict[str, frozenset[str]] = {}  # directory → containers, as of the last look
+        self._marks: dict[str, dict[str, Mark]] = {}  # of a container's directory, by cgroup path
+        self._declared: dict[str, Mark] = {}
 
     def recognise(self, name: str, parent: str) -> Mark | None:  # noqa: ARG002
         return None
 
     def declared(self) -> Mapping[str, Mark]:
-        self._states = dict(entry for parent in self._parents() for entry in subdirectories(parent))
-        marks: dict[str, dict[str, Mark]] = {}
-        for name, directory in self._states.items():
-            if not FULL_ID.fullmatch(name):
-                marks[directory] = self._marks.get(directory) or self._marks_of(name, directory)
-        self._marks = marks
-        return {path: mark for found in marks.values() for path, mark in found.items()}
+        ids = {listing.path: listing.names() for listing in self._directories()}
+        if ids != self._ids or not all(self._marks.values()):
+            self._ids = ids
+            self._marks = {
+                f"{directory}/{name}": self._marks_of(name, f"{directory}/{name}")
+                for directory, names in ids.items()
+                for name in names
+                if not FULL_ID.fullmatch(name)
+            }
+            found = {path: mark for marks in self._marks.values() for path, mark in marks.items()}
+            self._declared = found if found != self._declared else self._declared
+        return self._declared
 
     def describe(self, mark: Mark) -> Details | None:
-        directory = self._states.get(mark.id)
-        _, created = self._read(directory) if directory else ([], "")
-        return Details(started=created) if created else None
+        for directory in self._ids if "/" not in mark.id else ():
+            _, created = self._read(f"{directory}/{mark.id}")
+            if created:
+                return Details(started=created)
+        return None
 
-    def _parents(self) -> Iterator[Path | str]:
-        for root in self._roots:
-            if root.endswith("/*"):
-                for _, namespace in subdirectories(self._host.run / root.removesuffix("/*")):
-                    yield namespace
-            else:
-                yield self._host.run / root
+    def _directories(self) -> Iterator[Listing]:
+        for root in self.roots:
+            if not root.endswith("/*"):
+                yield self._listing(root)
+                continue
+            parent = root.removesuffix("/*")
+            for namespace in self._listing(parent).names():
+                yield self._listing(f"{parent}/{namespace}")
+
+    def _listing(self, path: str) -> Listing:
+        if path not in self._listings:
+            self._listings[path] = Listing(self._state, path)
+        return self._listings[path]
 
     def _marks_of(self, name: str, directory: str) -> dict[str, Mark]:
-        paths, _ = self._read(directory)
-        paths = [path for path in paths if path not in ("", "/")]
-        if not paths:
-            return {}
-        mark = Mark(paths[0], name, self.runtime, name)
-        return dict.fromkeys(paths, mark)
+        """Empty while the state is not written yet."""
+        if self._marks.get(directory):
+            return self._marks[directory]
+        paths = [path for path in self._read(directory)[0] if path not in ("", "/")]
+        return dict.fromkeys(paths, Mark(paths[0], name, self.runtime, name)) if paths else {}
 
     def _read(self, directory: str) -> tuple[list[str], str]:
         """(its cgroup's path in the identity and in the blkio hierarchy, time of creation)."""
@@ -82,19 +96,21 @@ class _Oci:
 
 class Runc(_Oci):
     runtime = "runc"
+    roots = ("run/runc", "run/containerd/runc/*", "run/docker/runtime-runc/*")
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host, ["runc", "containerd/runc/*", "docker/runtime-runc/*"])
+    def __init__(self, state: State, host: Host) -> None:
+        super().__init__(state)
+        self._host = host
 
     def _read(self, directory: str) -> tuple[list[str], str]:
-        state = load(self._host, f"{directory}/state.json", _RuncState)
+        state = self._state.load(f"{directory}/state.json", _RuncState)
         if state is None:
             return [], ""
-        return [self._path(state, "memory"), self._path(state, "blkio")], state.created
-
-    def _path(self, state: _RuncState, controller: str) -> str:
-        """Below the mount point of the controller's hierarchy."""
         found = hierarchies(self._host)
+        return [self._path(found, state, each) for each in ("memory", "blkio")], state.created
+
+    def _path(self, found: Hierarchies, state: _RuncState, controller: str) -> str:
+        """Below the mount point of the controller's hierarchy."""
         root = found.controller(controller)
         directory = state.cgroup_paths.get(controller if controller in found.v1 else "", "")
         if root is None:
@@ -108,10 +124,8 @@ class Runc(_Oci):
 
 class Crun(_Oci):
     runtime = "crun"
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(host, ["crun", "containerd/crun/*"])
+    roots = ("run/crun", "run/containerd/crun/*")
 
     def _read(self, directory: str) -> tuple[list[str], str]:
-        state = load(self._host, f"{directory}/status", _CrunState)
+        state = self._state.load(f"{directory}/status", _CrunState)
         return ([state.cgroup_path], state.created) if state else ([], "")

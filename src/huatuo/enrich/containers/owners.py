@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import Details, Mark, Runtime
+from huatuo.enrich.containers.base import Mark, Runtime
+from huatuo.enrich.containers.describing import Describing, described
+from huatuo.enrich.containers.kubepods import pod_of
+from huatuo.enrich.containers.owner import Owner
 from huatuo.enrich.containers.tree import Change, Node, Tree
 from huatuo.enrich.containers.units import HOST, keeps_descendants, plain_owner
-from huatuo.model.event import Container
+from huatuo.kernel.cgroup_events import CgroupChange
 
-__all__ = ["Owner", "Owners"]
+__all__ = ["Owners"]
 
 _REMEMBERED_NS = 600 * 1_000_000_000
-_DESCRIBED_WITHIN_NS = 60 * 1_000_000_000  # a runtime may write its state after the cgroup exists
+_REMEMBERED = {True: 32768, False: 16384}  # at most so many cgroups of containers, and of others
 _FORGOTTEN = 65536
 
 
-class Owner:
-    """One owner; all its cgroups share this object, so that it is described once."""
-
-    __slots__ = ("container", "gone_ns", "home", "mark", "seen_ns")
-
-    def __init__(self, home: Owners, container: Container, mark: Mark | None, seen_ns: int) -> None:
-        self.home, self.container, self.mark, self.seen_ns = home, container, mark, seen_ns
-        self.gone_ns = 0
-
-    @property
-    def path(self) -> str:
-        return self.container.cgroup
-
-
 class _Entry:
-    """One cgroup."""
+    """One cgroup; `node` while it lives."""
 
-    __slots__ = ("owner", "path")
+    __slots__ = ("node", "owner", "path")
 
-    def __init__(self, path: str, owner: Owner) -> None:
-        self.path, self.owner = path, owner
+    def __init__(self, node: Node, owner: Owner) -> None:
+        self.node: Node | None = node
+        self.path, self.owner = node.path, owner
+
+
+_Leaving = deque[tuple[int, int, _Entry]]  # (gone ns, id, entry)
 
 
 class Owners:
@@ -55,19 +48,22 @@ class Owners:
         self,
         directory: Path,
         runtimes: Sequence[Runtime],
+        describing: Describing,
         follows: Owners | None = None,
     ) -> None:
         self.tree = Tree(directory)
         self._runtimes = runtimes
+        self._describing = describing
         self._follows = follows
         self._ids: dict[int, _Entry] = {}
         self._paths: dict[str, _Entry] = {}  # living cgroups
+        self._said: list[object] = []  # what runtimes declared last
         self._declared: dict[str, Mark] = {}
         self._containers: dict[str, Owner] = {}  # living, by container id
-        self._undescribed: list[Owner] = []
-        self._leaving: deque[tuple[int, int, _Entry]] = deque()  # (gone ns, id, entry)
+        self._leaving = {is_container: _Leaving() for is_container in _REMEMBERED}
         self._forgotten: dict[int, None] = {}  # in order of forgetting
         self.epoch = 0  # grows whenever an answer may have changed
+        self.touched: dict[Owner, None] | None = None  # owners that changed, if anybody asks
 
     def find(self, cgroup_id: int) -> Owner | None:
         entry = self._ids.get(cgroup_id)
@@ -87,23 +83,49 @@ class Owners:
 
     def all(self) -> list[Owner]:
         """Living owners and those not yet forgotten, each once."""
-        entries = [*list(self._paths.values()), *(entry for _, _, entry in list(self._leaving))]
+        entries = list(self._paths.values())
+        for leaving in self._leaving.values():
+            entries += [entry for _, _, entry in list(leaving)]
         return list({id(entry.owner): entry.owner for entry in entries}.values())
 
-    def refresh(self, now_ns: int, utc: str) -> None:
-        """Bring everything up to date; `utc` is now as RFC 3339, for those that are gone."""
-        changes = self.tree.scan()
+    def ids_of(self, owner: Owner) -> list[int]:
+        """The living cgroups of one owner."""
+        entry = self._paths.get("" if owner.path == "/" else owner.path)
+        found = []
+        pending = [entry.node] if entry and entry.node else []
+        while pending:
+            node = pending.pop()
+            entry = self._paths.get(node.path)
+            if entry is not None and entry.owner is owner:
+                found.append(node.id)
+                pending.extend(node.children.values())
+        return found
+
+    # what comes and goes
+
+    def scan(self, now_ns: int, utc: str) -> None:
+        """Look at everything; `utc` is now as RFC 3339, for those that are gone."""
+        self._apply(self.tree.scan(), now_ns, utc)
+
+    def follow(self, told: Iterable[CgroupChange], now_ns: int, utc: str) -> bool:
+        """What the kernel told; False if it takes a scan to know all of it."""
+        changes: list[Change] = []
+        whole = True
+        for change in told:
+            whole &= self.tree.apply(change, changes)
+        self._apply(changes, now_ns, utc)
+        return whole
+
+    def _apply(self, changes: list[Change], now_ns: int, utc: str) -> None:
         news = self._update_declared()
         self.epoch += bool(changes or news)
         for change in changes:
-            path = "" if change.cgroup.path == "/" else change.cgroup.path
             if change.alive:
-                self._add(change.cgroup.id, path, now_ns)
+                self._add(change.node, now_ns)
             else:
-                self._remove(change, path, now_ns, utc)
+                self._remove(change.node, now_ns, utc)
         if news:
             self._reclassify(now_ns)
-        self._describe_late(now_ns)
         self._forget(now_ns)
 
     def _update_declared(self) -> bool:
@@ -111,44 +133,61 @@ class Owners:
 
         A declaration that vanishes is kept while the cgroup lives: state is deleted first.
         """
+        said = [runtime.declared() for runtime in self._runtimes]
+        if len(said) == len(self._said) and all(
+            now is before for now, before in zip(said, self._said, strict=True)
+        ):
+            return False
+        self._said = list(said)
         kept = {path: mark for path, mark in self._declared.items() if path in self._paths}
-        for runtime in self._runtimes:
-            for path, mark in runtime.declared().items():
+        for marks in said:
+            for path, mark in marks.items():
                 kept.setdefault(path, mark)
         news = [path for path in kept if path not in self._declared and path in self._paths]
         self._declared = kept
         return bool(news)
 
-    def _add(self, cgroup_id: int, path: str, now_ns: int) -> None:
-        entry = _Entry(path, self._owner_of(path, now_ns))
-        self._ids[cgroup_id] = self._paths[path] = entry
-        self._forgotten.pop(cgroup_id, None)
+    def _add(self, node: Node, now_ns: int) -> None:
+        owner = self._owner_of(node.path, now_ns)
+        self._ids[node.id] = self._paths[node.path] = _Entry(node, owner)
+        self._forgotten.pop(node.id, None)
+        self._touch(owner)
 
-    def _remove(self, change: Change, path: str, now_ns: int, utc: str) -> None:
-        entry = self._ids.get(change.cgroup.id)
-        if entry is None or entry.path != path:
-            entry = self._paths.get(path)  # its id already belongs to another cgroup
-            if entry is None or entry is self._ids.get(change.cgroup.id):
+    def _remove(self, node: Node, now_ns: int, utc: str) -> None:
+        entry = self._ids.get(node.id)
+        if entry is None or entry.path != node.path:
+            entry = self._paths.get(node.path)  # its id already belongs to another cgroup
+            if entry is None or entry is self._ids.get(node.id):
                 return
-        if self._paths.get(path) is entry:
-            del self._paths[path]
+        if self._paths.get(node.path) is entry:
+            del self._paths[node.path]
         owner = entry.owner
-        if owner.path == path and not owner.gone_ns and owner.home is self:
+        if owner.path == node.path and not owner.gone_ns and owner.home is self:
             owner.gone_ns = now_ns
             owner.container = msgspec.structs.replace(owner.container, gone=utc)
+            if owner.mark is not None:
+                self._describing.end(owner)
             if self._containers.get(owner.container.id) is owner:
                 del self._containers[owner.container.id]
-        self._leaving.append((now_ns, change.cgroup.id, entry))
+        entry.node = None
+        self._leaving[owner.mark is not None].append((now_ns, node.id, entry))
+        self._touch(owner)
 
     def _forget(self, now_ns: int) -> None:
-        while self._leaving and now_ns - self._leaving[0][0] > _REMEMBERED_NS:
-            _, cgroup_id, entry = self._leaving.popleft()
-            if self._ids.get(cgroup_id) is entry:
-                del self._ids[cgroup_id]
-                self.epoch += 1
-                self._forgotten[cgroup_id] = None
+        for is_container, leaving in self._leaving.items():
+            most = _REMEMBERED[is_container]
+            while leaving and (now_ns - leaving[0][0] > _REMEMBERED_NS or len(leaving) > most):
+                _, cgroup_id, entry = leaving.popleft()
+                if self._ids.get(cgroup_id) is entry:
+                    del self._ids[cgroup_id]
+                    self.epoch += 1
+                    self._forgotten[cgroup_id] = None
         while len(self._forgotten) > _FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
+
+    def _touch(self, owner: Owner) -> None:
+        if self.touched is not None:
+            self.touched[owner] = None
 
     # who owns what
 
@@ -162,9 +201,9 @@ class Owners:
                 return same
         if path == "":
             return Owner(self, HOST, None, now_ns)
-        if mark is not None:
-            return self._container(mark, now_ns)
         above = self._paths.get(parent)
+        if mark is not None:
+            return self._container(mark, above.owner if above else None, now_ns)
         if above is not None and keeps_descendants(above.owner.container):
             return above.owner
         return Owner(self, plain_owner(path), None, now_ns)
@@ -179,11 +218,15 @@ class Owners:
                 return mark
         return None
 
-    def _container(self, mark: Mark, now_ns: int) -> Owner:
-        owner = Owner(self, _described(mark, Details()), mark, now_ns)
+    def _container(self, mark: Mark, above: Owner | None, now_ns: int) -> Owner:
+        uid, qos = pod_of(mark.path)
+        if uid:
+            mark = replace(mark, pod_uid=uid, qos=qos)
+        owner = Owner(self, described(mark), mark, now_ns)
+        if above is not None and above.mark is not None:
+            owner.outer = above.path
         self._containers[mark.id] = owner
-        if not self._describe(owner):
-            self._undescribed.append(owner)
+        self._describing.begin(owner, now_ns)
         return owner
 
     def _reclassify(self, now_ns: int) -> None:
@@ -195,30 +238,8 @@ class Owners:
                 continue
             owner = self._owner_of(node.path, now_ns)
             known = before.get(owner.path)
-            entry.owner = known if known and known.mark == owner.mark else owner
-
-    # what the runtimes say
-
-    def _describe(self, owner: Owner) -> bool:
-        """Whether all that the runtimes usually know is known now."""
-        assert owner.mark is not None
-        details = Details()
-        for runtime in self._runtimes:
-            found = runtime.describe(owner.mark)
-            if found is not None:
-                details = _merged(details, found)
-        gone = owner.container.gone
-        described = msgspec.structs.replace(_described(owner.mark, details), gone=gone)
-        self.epoch += described != owner.container
-        owner.container = described
-        return bool(details.name and details.started)
-
-    def _describe_late(self, now_ns: int) -> None:
-        waiting = [owner for owner in self._undescribed if not owner.gone_ns]
-        self._undescribed = []
-        for owner in waiting:
-            if not self._describe(owner) and now_ns - owner.seen_ns < _DESCRIBED_WITHIN_NS:
-                self._undescribed.append(owner)
+            entry.owner = known if known and known.is_same(owner) else owner
+            self._touch(entry.owner)
 
     # which cgroups to read
 
@@ -241,32 +262,3 @@ class Owners:
                 yield node
             else:
                 pending.extend(node.children.values())
-
-
-def _merged(first: Details, second: Details) -> Details:
-    """What `first` leaves open is taken from `second`."""
-    return replace(
-        first,
-        name=first.name or second.name,
-        image=first.image or second.image,
-        runtime=first.runtime or second.runtime,
-        pod=first.pod or second.pod,
-        namespace=first.namespace or second.namespace,
-        labels=first.labels or second.labels,
-        started=first.started or second.started,
-    )
-
-
-def _described(mark: Mark, details: Details) -> Container:
-    return Container(
-        name=details.name or mark.name or mark.id[:12],
-        kind="container",
-        cgroup=mark.path,
-        id=mark.id,
-        image=details.image,
-        runtime=details.runtime or mark.runtime,
-        pod=details.pod,
-        namespace=details.namespace,
-        labels=dict(details.labels),
-        started=details.started,
-    )

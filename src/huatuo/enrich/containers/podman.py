@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import Details, Mark, kubernetes_details, load
-from huatuo.kernel.host import Host
+from huatuo.enrich.containers.base import FULL_ID, Details, Kept, Mark, kubernetes_details
+from huatuo.enrich.containers.state import State
 
 __all__ = ["Podman"]
 
@@ -31,7 +31,10 @@ _KUBERNETES = {
     "image": "io.kubernetes.cri-o.ImageName",
     "pod": "io.kubernetes.pod.name",
     "namespace": "io.kubernetes.pod.namespace",
+    "uid": "io.kubernetes.pod.uid",
 }
+_CRIO_LABELS = "io.kubernetes.cri-o.Labels"  # JSON
+_NONE: Mapping[str, Mark] = {}
 
 
 class _Stored(msgspec.Struct):
@@ -51,21 +54,21 @@ class _Spec(msgspec.Struct):
 
 
 class Podman:
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._files: dict[Path, tuple[int, dict[str, _Stored]]] = {}
+    def __init__(self, state: State, kept: Kept) -> None:
+        self._state, self._kept = state, kept
+        self._files: dict[str, tuple[int, dict[str, _Stored]]] = {}
         self._users: set[str] = set()  # uids whose rootless containers have been seen
-        self._stored: dict[str, tuple[Path, _Stored]] | None = None  # by id, as of this scan
+        self._stored: dict[str, tuple[str, _Stored]] | None = None  # by id, as of this scan
 
     @cached_property
-    def _roots(self) -> list[Path]:
+    def _root(self) -> str:
         """Root's storage: as configured, else the default."""
         try:
-            text = self._host.read(self._host.root / "etc/containers/storage.conf")
+            text = self._state.read("etc/containers/storage.conf").decode()
             configured = str(tomllib.loads(text)["storage"]["graphroot"])
         except (OSError, ValueError, LookupError, TypeError):
             configured = "/var/lib/containers/storage"
-        return [self._host.root / configured.lstrip("/")]
+        return configured.lstrip("/")
 
     def recognise(self, name: str, parent: str) -> Mark | None:
         found = _NAME.fullmatch(name)
@@ -75,76 +78,86 @@ class Podman:
 
     def declared(self) -> Mapping[str, Mark]:
         self._stored = None
-        return {}
+        return _NONE
 
     def describe(self, mark: Mark) -> Details | None:
+        if mark.runtime not in ("", *_RUNTIMES.values()) or not FULL_ID.fullmatch(mark.id):
+            return None
         user = _USER.search(mark.path)
         if user and user[1] not in self._users:
             self._users.add(user[1])
             self._stored = None
         if self._stored is None:
             self._stored = self._read()
-        storage, stored = self._stored.get(mark.id, (Path(), None))
+        storage, stored = self._stored.get(mark.id, ("", None))
         return self._details(mark, storage, stored) if stored else None
 
-    def _read(self) -> dict[str, tuple[Path, _Stored]]:
+    def _read(self) -> dict[str, tuple[str, _Stored]]:
         """Every container of every storage; files that have not changed are not read again."""
-        found: dict[str, tuple[Path, _Stored]] = {}
+        found: dict[str, tuple[str, _Stored]] = {}
         for root in self._storages():
             for driver in _DRIVERS:
-                storage = root / f"{driver}-containers"
+                storage = f"{root}/{driver}-containers"
                 for name in ("volatile-containers.json", "containers.json"):
-                    for container_id, stored in self._containers(storage / name).items():
+                    for container_id, stored in self._containers(f"{storage}/{name}").items():
                         found[container_id] = (storage, stored)
         return found
 
-    def _storages(self) -> Iterator[Path]:
+    def _storages(self) -> Iterator[str]:
         """Root's, and those of the users that have been seen."""
-        yield from self._roots
-        yield self._host.run / "containers/storage"
+        yield self._root
+        yield "run/containers/storage"
         for uid in self._users:
-            if home := self._home(int(uid)):
-                yield self._host.root / home / ".local/share/containers/storage"
-            yield self._host.run / "user" / uid / "containers"
+            if home := self._home(uid):
+                yield f"{home}/.local/share/containers/storage"
+            yield f"run/user/{uid}/containers"
 
-    def _home(self, uid: int) -> str:
+    def _home(self, uid: str) -> str:
         try:
-            users = self._host.read(self._host.root / "etc/passwd").splitlines()
+            users = self._state.read("etc/passwd").decode(errors="replace").splitlines()
         except OSError:
             return ""
         for user in users:
             parts = user.split(":")
-            if len(parts) > 5 and parts[2] == str(uid):
+            if len(parts) > 5 and parts[2] == uid:
                 return parts[5].lstrip("/")
         return ""
 
-    def _containers(self, path: Path) -> dict[str, _Stored]:
+    def _containers(self, path: str) -> dict[str, _Stored]:
         """The file's containers by id; read again when it has changed."""
-        try:
-            changed = path.stat().st_mtime_ns
-        except OSError:
+        changed = self._state.changed_ns(path)
+        if not changed:
             self._files.pop(path, None)
             return {}
         known = self._files.get(path)
         if known is None or known[0] != changed:
-            stored = load(self._host, path, list[_Stored]) or []
+            stored = self._state.load(path, list[_Stored]) or []
             known = self._files[path] = (changed, {entry.id: entry for entry in stored})
         return known[1]
 
-    def _details(self, mark: Mark, storage: Path, stored: _Stored) -> Details:
+    def _details(self, mark: Mark, storage: str, stored: _Stored) -> Details:
         try:
             metadata = msgspec.json.decode(stored.metadata or "{}", type=_Metadata)
         except msgspec.MsgspecError:
             metadata = _Metadata()
-        spec = load(self._host, storage / mark.id / "userdata/config.json", _Spec)
+        spec = self._state.load(f"{storage}/{mark.id}/userdata/config.json", _Spec)
         annotations = (spec.annotations if spec else None) or {}
         pod = kubernetes_details(lambda key: annotations.get(key, ""), _KUBERNETES)
         name = stored.names[0] if stored.names else metadata.name
-        return Details(
+        return replace(
+            pod,
             name=pod.name or name,
             image=pod.image or metadata.image_name,
             runtime=mark.runtime or "podman",
-            pod=pod.pod,
-            namespace=pod.namespace,
+            labels=self._kept.labels(_labels(annotations)),
+            annotations=self._kept.annotations(annotations),
             started=stored.created,
         )
+
+
+def _labels(annotations: Mapping[str, str]) -> Mapping[str, str]:
+    """CRI-O keeps labels as JSON in an annotation."""
+    try:
+        return msgspec.json.decode(annotations.get(_CRIO_LABELS) or "{}", type=dict[str, str])
+    except msgspec.MsgspecError:
+        return {}

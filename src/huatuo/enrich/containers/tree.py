@@ -1,4 +1,4 @@
-"""A cgroup hierarchy as it was at the last scan, and what a scan finds changed.
+"""A cgroup hierarchy: kept up to date by what the kernel tells, or by scanning it.
 
 A scan asks one stat per known cgroup and lists only directories whose number of subdirectories
 has changed: kernfs keeps st_nlink at 2 + subdirectories (fs/kernfs/inode.c: kernfs_refresh_inode).
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huatuo.kernel.cgroup_events import CgroupChange
 from huatuo.kernel.cgroupfs import Cgroup
 
 __all__ = ["Change", "Node", "Tree"]
@@ -35,8 +36,12 @@ class Node:
 class Change:
     """A cgroup that has come (parents before children) or gone, in the order it was noticed."""
 
-    cgroup: Cgroup
+    node: Node
     alive: bool
+
+    @property
+    def cgroup(self) -> Cgroup:
+        return self.node.cgroup
 
 
 class Tree:
@@ -44,7 +49,32 @@ class Tree:
 
     def __init__(self, directory: Path) -> None:
         self._directory = str(directory)
+        self._ids: dict[int, Node] = {}
         self.root: Node | None = None
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def apply(self, told: CgroupChange, changes: list[Change]) -> bool:
+        """One change as the kernel told it; False if it takes a scan to know what happened.
+
+        What a scan has found already changes nothing.
+        """
+        known = self._ids.get(told.cgroup)
+        if told.kind == "removed":
+            if known is not None and known.parent is not None:
+                known.parent.children.pop(_name(known), None)
+                self._drop(known, changes)
+            return True
+        if told.kind != "made" or not told.name:
+            return False
+        parent = self._ids.get(told.parent)
+        if known is None and parent is not None:  # else the one above is gone, or a scan is due
+            before = parent.children.get(told.name)
+            if before is not None:
+                self._drop(before, changes)
+            self._add(told.cgroup, told.name, parent, changes)
+        return True
 
     def scan(self) -> list[Change]:
         changes: list[Change] = []
@@ -54,9 +84,9 @@ class Tree:
             return changes
         if self.root is None or self.root.id != root_id:
             if self.root is not None:
-                _drop(self.root, changes)
-            self.root = Node(root_id, "", None)
-            changes.append(Change(self.root.cgroup, True))
+                self._drop(self.root, changes)
+            self.root = self._ids[root_id] = Node(root_id, "", None)
+            changes.append(Change(self.root, True))
         pending = [self.root]
         while pending:
             node = pending.pop()
@@ -86,14 +116,25 @@ class Tree:
         for name, child in list(node.children.items()):
             if now.get(name) != child.id:
                 del node.children[name]
-                _drop(child, changes)
-        new = []
-        for name, inode in now.items():
-            if name not in node.children:
-                child = node.children[name] = Node(inode, f"{node.path}/{name}", node)
-                changes.append(Change(child.cgroup, True))
-                new.append(child)
-        return new
+                self._drop(child, changes)
+        added = [item for item in now.items() if item[0] not in node.children]
+        return [self._add(inode, name, node, changes) for name, inode in added]
+
+    def _add(self, cgroup_id: int, name: str, parent: Node, changes: list[Change]) -> Node:
+        node = Node(cgroup_id, f"{parent.path}/{name}", parent)
+        parent.children[name] = self._ids[cgroup_id] = node
+        changes.append(Change(node, True))
+        return node
+
+    def _drop(self, node: Node, changes: list[Change]) -> None:
+        """A node with all below it, which its parent has let go."""
+        pending = [node]
+        while pending:
+            gone = pending.pop()
+            if self._ids.get(gone.id) is gone:
+                del self._ids[gone.id]
+            changes.append(Change(gone, False))
+            pending.extend(gone.children.values())
 
     def nodes(self) -> Iterator[Node]:
         """All living cgroups, parents first."""
@@ -106,11 +147,3 @@ class Tree:
 
 def _name(node: Node) -> str:
     return node.path.rpartition("/")[2]
-
-
-def _drop(node: Node, changes: list[Change]) -> None:
-    pending = [node]
-    while pending:
-        gone = pending.pop()
-        changes.append(Change(gone.cgroup, False))
-        pending.extend(gone.children.values())
