@@ -33,11 +33,11 @@ class Config:
     """`probes`: "auto" takes what can run, a name must run, "-name" removes."""
 
     probes: tuple[str, ...] = ("auto",)
-    agent: AgentSettings = AgentSettings()
-    store: StoreSettings = StoreSettings()
-    governor: GovernorSettings = GovernorSettings()
-    symbols: SymbolsSettings = SymbolsSettings()
-    push: PushSettings = PushSettings()
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    governor: GovernorSettings = field(default_factory=GovernorSettings)
+    symbols: SymbolsSettings = field(default_factory=SymbolsSettings)
+    push: PushSettings = field(default_factory=PushSettings)
     known: tuple[KnownIssue, ...] = ()
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
 
