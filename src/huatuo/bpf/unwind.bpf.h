@@ -2,7 +2,8 @@
 /*
  * Stacks of user space without frame pointers, from rows that user space compiles on demand:
  *
- *	pc ─ mm->mm_mt ─▶ mapping ─ inode ─▶ file ─ page of the file ─▶ rows ─▶ rule ─▶ caller's pc, sp, fp
+ *	pc ─ mm->mm_mt ─▶ mapping ─ inode ─▶ file ─ page of the file ─▶ rows ─▶ rule ─▶ caller's pc,
+ *sp, fp
  *
  * The kernel's own tree of mappings says what an address is, so that nothing about a process has to
  * be known beforehand. What is missing is asked for once: a file by `new_files`, the rows of a page
@@ -22,7 +23,7 @@
 #define USER_FRAMES 254 /* deeper stacks keep their innermost part */
 #define ROWS (1 << 20)
 #define RULES 16384
-#define PAGE_ROWS 4095 /* most rows a page may have: one for each byte but one */
+#define PAGE_ROWS 4095	/* most rows a page may have: one for each byte but one */
 #define SEARCH_STEPS 12 /* halvings until one of PAGE_ROWS is left */
 #define PAGE_BITS 12
 #define NOWHERE (1ULL << 63) /* in a frame: an address in memory without a file */
@@ -40,7 +41,7 @@ enum cfa_rule {
 	CFA_END,      /* nobody called it: the outermost frame of a thread */
 	CFA_REGISTER, /* register + offset */
 	CFA_DEREF,    /* what is stored at register + offset, and cfa_add more */
-	CFA_PLT,      /* lazy binding stubs: sp + 8, and 8 more from that byte (cfa_offset) of 16 on */
+	CFA_PLT, /* lazy binding stubs: sp + 8, and 8 more from that byte (cfa_offset) of 16 on */
 };
 
 enum saved {
@@ -52,7 +53,8 @@ enum saved {
 	SAVED_IN_REGISTER, /* in the register of that number, of the innermost frame */
 };
 
-/* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py has the same. */
+/* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py has the same.
+ */
 struct unwind_rule {
 	__s32 cfa_offset;
 	__s16 cfa_add;
@@ -252,7 +254,7 @@ struct mapping {
 struct unwinder {
 	struct stack stack;
 	__u64 pc, sp, fp, bx; /* bx: some code, ld.so's above all, finds its frame by it */
-	__u64 registers[16]; /* of the innermost frame, by DWARF number */
+	__u64 registers[16];  /* of the innermost frame, by DWARF number */
 	struct mapping mappings[KNOWN_MAPPINGS];
 	__u32 next_mapping;
 	__u32 is_return_address;

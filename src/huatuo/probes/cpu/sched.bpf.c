@@ -145,7 +145,8 @@ static __always_inline void blame_occupants(struct cpu_state *cpu, __u64 victim,
 	}
 }
 
-/* The occupant of this CPU leaves: a new entry, or a longer one if its container was there before. */
+/* The occupant of this CPU leaves: a new entry, or a longer one if its container was there before.
+ */
 static __always_inline void remember_occupant(struct cpu_state *cpu, __u64 now)
 {
 	struct occupant *last = &cpu->occupants[(cpu->head - 1) % OCCUPANTS];
