@@ -77,7 +77,7 @@ export function ProfilesPage({ params }) {
       <span class="spread"></span>
       <${TakeAway} query=${query} flame=${flame} range=${held} />
     </div>
-    <${Overview} params=${params} held=${held} type=${type} title=${title} base=${base} refresh=${refresh} />
+    <${Overview} params=${params} held=${held} type=${type} title=${title} base=${base} refresh=${refresh} quiet=${Boolean(error)} />
     ${error ? html`<${Failed} error=${error} />` : types.error ? html`<${Failed} error=${types.error} />` : !answer ? html`<${Loading} what="Merging the samples" />`
       : empty ? html`<${NoSamples} type=${type} title=${title} known=${known} q=${params.q} range=${held} />`
         : html`<div class=${stale ? "stale" : ""}><${Views} params=${params} answer=${answer} base=${base} held=${held} isGauge=${about && about.is_gauge} /></div>`}`;
@@ -93,7 +93,8 @@ function Types({ type, known, probes }) {
 }
 
 // When: all samples of the time around as a heatmap, with what is chosen of it.
-function Overview({ params, held, type, title, base, refresh }) {
+// What is wrong is said once, below.
+function Overview({ params, held, type, title, base, refresh, quiet }) {
   const outer = aroundOf(params.around, held) || held;
   const steps = stepsOf(outer);
   const { data, error } = useData(type ? "profiles/heatmap" : "", { type, start: steps.start.toFixed(3), end: steps.end.toFixed(3), q: params.q, step: steps.step });
@@ -107,7 +108,7 @@ function Overview({ params, held, type, title, base, refresh }) {
   ];
   const { from, to, range, around, ...rest } = params;
   return html`<section class="when" aria-label="Samples over time">
-    ${error ? html`<${Failed} error=${error} />` : html`<${Samples} data=${data} steps=${steps} range=${outer} marks=${marks} unit=${data && title.unit} title=${title.text} onBrush=${brush} />`}
+    ${error && !quiet ? html`<${Failed} error=${error} />` : html`<${Samples} data=${data} steps=${steps} range=${outer} marks=${marks} unit=${data && title.unit} title=${title.text} onBrush=${brush} />`}
     <p class="dim small">${outer.back
       ? html`<b>${clock(held.start, 3)} – ${clock(held.end, 3)}</b> is chosen · <a href=${href("profiles", { ...rest, ...outer.back })}>back to ${clock(outer.start)} – ${clock(outer.end)}</a> · <a href=${href("profiles", { ...rest, from, to })}>enlarge</a>`
       : html`<span class="how">A column is ${steps.column >= 60 ? `${steps.column / 60} min` : `${steps.column} s`}, read upwards. Drag from cell to cell to choose a time, click for one column.</span>`}

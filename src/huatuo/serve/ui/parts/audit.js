@@ -3,29 +3,21 @@ import { html, useState } from "../lib/dom.js";
 import { count, percent } from "../lib/format.js";
 import { share, worth } from "../lib/worth.js";
 
-const WHY = {
-  no_rows: "the code's unwind rows were not there yet; the next sample of it is whole",
-  no_info: "the file says nothing about how to unwind this code",
-  unreadable: "stack memory could not be read",
-  bad_address: "a return address that is no code",
-  too_deep: "deeper than is walked",
-  frame_pointers: "this kernel allows frame pointers only, which not all code keeps",
-  unsupported: "a rule or a mode (32 bit) that is not handled",
-};
-
 const whole = (ratio) => (ratio >= 0.9995 && ratio < 1 ? ">99.9 %" : `${(ratio * 100).toFixed(1)} %`);
+
+// Whether the kernel counted something else: by a tenth, and by more than the error of sampling.
+const deviates = (ratio, samples) => Math.abs(ratio - 1) > Math.max(0.1, ratio ? 3 / Math.sqrt(samples / ratio) : 0);
 
 // Each part: [text, what it means, is something wrong].
 function partsOf({ audit, title, unit, total, samples }) {
-  const reasons = Object.entries(audit.statuses || {}).filter(([name, value]) => value && name !== "complete")
-    .map(([name, value]) => `${share(value, total)} ${name}: ${WHY[name] || "another reason"}`);
+  const reasons = Object.entries(audit.statuses).map(([name, value]) => `${share(value, total)} ${name}: ${audit.reasons[name] || "another reason"}`);
   const parts = [
     [`${worth(total, unit)} ${title}`, "The sum of all samples that match, in this time range.", false],
     [`${count(samples)} samples`, `One sample stands for ${samples ? worth(total / samples, unit) : "–"} on average.`, false],
   ];
   if (audit.complete_ratio != null) parts.push([`${whole(audit.complete_ratio)} complete stacks`, `The share that reaches the start of its thread. ${reasons.length ? `The rest: ${reasons.join("; ")}.` : "None is cut."}`, audit.complete_ratio < 0.95]);
-  if (audit.accounted_ratio != null) parts.push([`adds up to ${whole(audit.accounted_ratio)} of ${title}`, "The samples together, compared with what the kernel itself has counted for the same time.", Math.abs(audit.accounted_ratio - 1) > 0.1]);
-  if (audit.lost != null) parts.push([`${count(audit.lost)} lost`, "Samples that were taken and did not arrive.", audit.lost > 0]);
+  if (audit.accounted_ratio != null) parts.push([`adds up to ${whole(audit.accounted_ratio)} of ${title}`, "The samples together, compared with what the kernel itself has counted for the same time.", deviates(audit.accounted_ratio, samples)]);
+  if (audit.lost != null) parts.push([`${count(audit.lost)} lost`, "Samples that the profiler took and that did not arrive, whomever they were about.", audit.lost > 0]);
   return parts;
 }
 
@@ -36,9 +28,9 @@ export function Audit({ answer, base }) {
   const part = (text, why, wrong) => html`<span class=${wrong ? "wrong" : ""} title=${why} tabindex="0" onFocus=${() => say(why)} onBlur=${() => say("")}>${text}</span>`;
   return html`<div class="audit">
     <p>${partsOf(answer).map(([text, why, wrong], i) => html`${i > 0 && " · "}${part(text, why, wrong)}`)}
-      ${dropped > 0 && html` · ${part(`${count(dropped)} smallest frames left out`, "They are too small to be seen; their values are still in the totals of what called them.")}`}</p>
+      ${dropped > 0 && html` · ${part(`${count(dropped)} smallest frames left out`, "They are too small to be seen; they stand together as (other) above what called them.")}`}</p>
     ${meaning && html`<p class="dim small" role="status">${meaning}</p>`}
-    ${(audit.notes || []).map((note) => html`<p class="caution" role="note" key=${note}>${note}</p>`)}
+    ${audit.notes.map((note) => html`<p class="caution" role="note" key=${note}>${note}</p>`)}
     ${base && !answer.base_total && html`<p class="caution" role="note">There is nothing to compare with: no samples match in ${base}.</p>`}
   </div>`;
 }
