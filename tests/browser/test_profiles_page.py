@@ -136,21 +136,34 @@ def test_no_samples_say_why_and_what_there_is(page: Page, site: Site) -> None:
 
 def test_a_wrong_selector_in_the_address_is_explained(page: Page, site: Site) -> None:
     page.open(site.url + "#/profiles?type=cpu&q=junk")
-    page.wait("document.querySelector('.state.wrong')?.innerText.includes('expected { at position 1')")
+    page.wait(
+        "document.querySelector('.state.wrong')?.innerText.includes('expected { at position 1')"
+    )
     assert page.run("document.querySelectorAll('.state.wrong').length") == 1, "said once"
     page.click(".chip")
     page.wait(READY)
     page.problems[:] = [one for one in page.problems if "status of 400" not in one]
 
 
+def accounted(text: str) -> float:
+    found = re.search(r"adds up to ([\d.]+) % of CPU time", text)
+    assert found, text
+    return float(found[1])
+
+
 def test_the_audit_line_warns_when_it_does_not_add_up(page: Page, site: Site) -> None:
+    opened(page, site, type="blocked")
+    text = page.run("document.querySelector('.caution').innerText")
+    assert "profile.blocked was slowed down to 50 % of its rate, for all of this time" in text
     opened(page, site, q='{container="redis-2"}')
     assert "The kernel counted" in page.run("document.querySelector('.caution').innerText")
-    assert "66.7 %" in page.run("document.querySelector('.audit .wrong').innerText")
+    wrong = page.run("document.querySelector('.audit .wrong').innerText")
+    assert accounted(wrong) == pytest.approx(66.7, abs=0.5)
     opened(page, site)
     assert page.run("document.querySelectorAll('.caution').length") == 0
     text = page.run("document.querySelector('.audit').innerText")
-    assert re.search(r"99\.\d % complete stacks · adds up to 98\.9 % of CPU time · 0 lost", text)
+    assert re.search(r"99\.\d % complete stacks · adds up to [\d.]+ % of CPU time · 0 lost", text)
+    assert accounted(text) == pytest.approx(98.9, abs=0.5)
     titles = page.run("[...document.querySelectorAll('.audit span')].map(s => s.title).join(' ')")
     assert "no_rows: the unwind rows of its code were not there yet" in titles
 

@@ -181,6 +181,21 @@ PROBES = [
         {"ring_full": 0},
     ),
     ProbeState(
+        "profile.blocked",
+        "running",
+        "",
+        ["profiles"],
+        "Where threads wait, for what, and who holds the lock they want",
+        ["iter/task"],
+        [],
+        50,
+        cpu_ratio=0.0003,
+        produced=9624,
+        delivered=9624,
+        lost={"ring_full": 0},
+        pace_ratio=0.5,
+    ),
+    ProbeState(
         "profile.lock",
         "unavailable",
         "this kernel has no sleepable task iterator (needs 5.18)",
@@ -250,8 +265,11 @@ class FakeNode:
     def decisions(self) -> list[Decision]:
         if self.empty:
             return []
-        ago = rfc3339(time.time_ns() - 240 * 1_000_000_000)
-        return [Decision(ago, "shed", "cpu.softirq", "over budget: 1.4 % of the machine")]
+        acts = [(60, "faster", "profile.cpu", "profilers cost 0.080% only"),
+                (180, "slower", "profile.cpu", "profilers cost 0.350%, over their budget"),
+                (240, "shed", "cpu.softirq", "over budget: 1.4 % of the machine")]  # fmt: skip
+        now = time.time_ns()
+        return [Decision(rfc3339(now - ago * 10**9), *rest) for ago, *rest in acts]
 
     def containers(self) -> list[Container]:
         return [] if self.empty else CONTAINERS

@@ -31,7 +31,7 @@ def test_the_page_announces_what_it_needs_at_once_and_nothing_else(get: Get) -> 
     for script in announced:
         assert set(imports(script)) <= announced
     later = {page for script in SCRIPTS for page in imports(script, r'import\("([^"]+)"\)')}
-    assert later == {UI / "pages/profiles.js"}
+    assert later == {UI / "pages/profiles.js", UI / "parts/smallprofile.js"}
     assert not later & announced
 
 

@@ -212,7 +212,7 @@ class ProfileTypeRow(msgspec.Struct, frozen=True):
 
 
 class ProfileTypes(msgspec.Struct, frozen=True):
-    """Those with samples in the time range."""
+    """Those with samples in the time range, the most general first."""
 
     types: list[ProfileTypeRow]
 

@@ -268,7 +268,8 @@ def _pace(span: _Span, profilers: Sequence[str]) -> Iterator[str]:
     slow = [(share, pace) for share, pace in shares if share and 0 < pace < 1]
     if slow:
         share, pace = sum(share for share, _ in slow), min(pace for _, pace in slow)
+        how_long = percent(share) if share < 0.97 else "all"
         yield (
             f"To stay within the budget, {profilers[0]} was slowed down to {percent(pace)} of its "
-            f"rate, for {percent(share)} of this time: fewer samples, each of them worth more."
+            f"rate, for {how_long} of this time: fewer samples, each of them worth more."
         )

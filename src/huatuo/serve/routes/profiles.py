@@ -65,8 +65,8 @@ def _query(context: Context) -> ProfileQuery:
 
 
 def _types(context: Context) -> ProfileTypes:
-    start_ns, end_ns = _period(context)
-    known = [PROFILE_TYPES[name] for name in context.store.profiles.types(start_ns, end_ns)]
+    found = context.store.profiles.types(*_period(context))
+    known = [kind for name, kind in PROFILE_TYPES.items() if name in found]
     return ProfileTypes([ProfileTypeRow(t.name, t.title, t.unit, t.is_gauge) for t in known])
 
 
