@@ -171,12 +171,19 @@ def test_a_gauge_is_averaged(ask: Get) -> None:
 
 
 def test_heatmap(ask: Get) -> None:
-    answer = ask(f"{API}/heatmap?{RANGE}&step=10s")
+    """Samples of time count over the time before them: the first of all 5 ms before `START`."""
+    around = f"start={rfc3339(START - NS)}&end={rfc3339(START + 59 * NS)}"
+    answer = ask(f"{API}/heatmap?{around}&step=10s")
     found = msgspec.json.decode(answer.content, type=Heatmap)
-    assert (found.start_ns, found.step_ns) == (START, 10 * NS)
+    assert (found.start_ns, found.step_ns) == (START - NS, 10 * NS)
     assert found.values == [TOTAL, 0, 16_000_000, 0, 0, 0, 0]
-    assert ask(f"{API}/heatmap?{RANGE}&step=10").json() == answer.json()
-    usual = msgspec.json.decode(ask(f"{API}/heatmap?{RANGE}").content, type=Heatmap)
+    assert ask(f"{API}/heatmap?{around}&step=10").json() == answer.json()
+    before = f"start={rfc3339(START - 4_000_000)}&end={rfc3339(START)}"
+    near = msgspec.json.decode(ask(f"{API}/heatmap?{before}&step=1ms").content, type=Heatmap)
+    assert near.values == [1_000_000] * 4 + [0]
+    memory = ask(f"{API}/heatmap?{RANGE}&type=resident&step=1s").json()["values"]
+    assert memory[:3] == [1 << 20, 2 << 20, 0]
+    usual = msgspec.json.decode(ask(f"{API}/heatmap?{around}").content, type=Heatmap)
     assert sum(usual.values) == sum(found.values)
     assert 60 <= len(usual.values) <= 241
     empty = msgspec.json.decode(ask(f"{API}/heatmap?start=-1h").content, type=Heatmap)

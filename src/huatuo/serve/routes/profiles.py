@@ -152,10 +152,11 @@ def _heatmap(context: Context) -> Heatmap:
     if length_ns // step_ns >= _MOST_STEPS:
         step = context.query.text("step")
         raise bad_parameter("step", step, f"more than {_MOST_STEPS} steps", "1m")
-    found = context.store.profiles.series(query, step_ns)
+    kind = PROFILE_TYPES[query.type]
+    spread = kind.unit == "nanoseconds"
+    found = context.store.profiles.series(query, step_ns, spread=spread)
     empty = [0] * (length_ns // step_ns + 1)
     values = found[0].values.tolist() if found else empty
-    kind = PROFILE_TYPES[query.type]
     return Heatmap(query.type, kind.unit, query.start_ns, step_ns, values)
 
 
