@@ -166,6 +166,7 @@ def test_keys(page: Page, site: Site) -> None:
 def test_a_container_has_its_profile_in_small(page: Page, site: Site) -> None:
     page.open(site.url + "#/container?range=1h&name=pg-0")
     page.wait("!!document.querySelector('.small-profile .bars a')")
+    assert page.run("document.querySelector('main').firstElementChild.className") == "crumbs"
     first = page.run("document.querySelector('.small-profile .bars a').innerText")
     totals = Counter[str]()
     for path, value in stacks(site.node, container="pg-0").items():

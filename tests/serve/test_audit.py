@@ -114,14 +114,26 @@ def test_what_does_not_add_up_is_said(store: Store, kernel: float, said: str) ->
 
 
 def test_few_samples_may_be_off_by_chance(store: Store) -> None:
-    """12 samples of a second are 12 s, give or take 10: nothing to warn of."""
-    sample_every(store, 1000, 0, 12, container="c")
+    """20 samples where 30 are to be expected are no proof; of 12 nothing is said at all."""
+    sample_every(store, 1000, 0, 20, container="c")
+    sample_every(store, 1000, 0, 12, container="d")
     for second in range(0, 121, 10):
-        usage = {("c", "user"): 18 * second / 120}
+        usage = {("c", "user"): 30 * second / 120, ("d", "user"): 18 * second / 120}
         write(store, second, counter(CGROUP, usage, "container", "state"))
     found = asked(store, 0, 120, '{container="c"}')
-    assert found.accounted_ratio == pytest.approx(12 / 18)
+    assert found.accounted_ratio == pytest.approx(20 / 30)
     assert found.notes == []
+    assert asked(store, 0, 120, '{container="d"}').accounted_ratio is None
+
+
+def test_no_samples_of_much_time_are_said(store: Store) -> None:
+    for second in range(0, 121, 10):
+        usage = {("c", "user"): 1.0 * second, ("d", "user"): 0.005 * second}
+        write(store, second, counter(CGROUP, usage, "container", "state"))
+    found = asked(store, 0, 120, '{container="c"}')
+    assert found.accounted_ratio == 0
+    assert found.notes == ["The kernel counted 2 min of CPU time, here are 0 ns (0 %)."]
+    assert asked(store, 0, 120, '{container="d"}').accounted_ratio is None
 
 
 @pytest.mark.parametrize(
@@ -189,7 +201,7 @@ def test_the_newest_time_is_not_over_yet(store: Store) -> None:
 def test_resident_memory_is_compared_as_it_was_on_average(store: Store) -> None:
     mib = 1 << 20
     for second in range(0, 60, 10):
-        rows = [(START + second * NS, (30 + second) * mib, STACK, {"container": "c"})]
+        rows = [(START + second * NS, mib, STACK, {"container": "c"})] * (30 + second)
         store.profiles.append(samples_of("resident", rows))
         write(
             store,
@@ -201,7 +213,7 @@ def test_resident_memory_is_compared_as_it_was_on_average(store: Store) -> None:
         )
     found = asked(store, 0, 60, '{container="c"}', "resident")
     assert found.accounted_ratio == pytest.approx(55 / 80)
-    assert found.notes == []  # six samples prove nothing
+    assert found.notes == [], "55 sampled pages are 80, give or take a third"
     assert asked(store, 0, 60, "", "resident").accounted_ratio == pytest.approx(1.0)
     assert asked(store, 0, 60, '{container="d"}', "resident").accounted_ratio is None
 
@@ -225,6 +237,11 @@ def account(
         store,
         second,
         counter("huatuo_probe_lost_total", lost, "probe", "reason"),
+        counter(
+            "huatuo_probe_records_delivered_total",
+            {(p,): more.get("delivered", 0.0) for p in probes},
+            "probe",
+        ),
         gauge("huatuo_probe_running", {(p,): more.get("running", 1.0) for p in probes}, "probe"),
         gauge("huatuo_governor_pace_ratio", {(p,): more.get("pace", 1.0) for p in probes}, "probe"),
     )
@@ -239,10 +256,11 @@ def test_lost_samples_are_counted_by_reason(store: Store) -> None:
             ("profile.cpu", "recursion"): 0.1 * second,
             ("profile.lock", "ring_full"): 100.0 * second,
         }
-        account(store, second, lost)
+        account(store, second, lost, delivered=9.4 * second)
     found = asked(store, 0, 60)
     assert found.lost == 36
-    assert found.notes == ["36 samples of all (5.66 %) were lost: 6 recursion, 30 ring_full."]
+    assert found.notes == ["36 samples of all (6 %) were lost: 6 recursion, 30 ring_full."]
+    assert asked(store, 0, 60, '{pid="7"}').notes == found.notes, "whomever they were about"
     assert asked(store, 0, 60, "", "lock").lost == 6000
     assert asked(store, 0, 60, "", "holder").lost is None, "nobody says so"
 

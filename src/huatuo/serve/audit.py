@@ -32,6 +32,9 @@ _GAP = 2.5  # times the usual distance of samples: nobody measured meanwhile
 _DEVIATION = 0.1  # from what the kernel counted, and three times the error of sampling
 _SOME = 0.9  # shares below are worth a sentence
 _LEAST_STEPS = 5  # of the metrics, for what began or ended in the range
+_LEAST = {"nanoseconds": 1e9, "bytes": 32 << 20}
+_LEAST_SAMPLES = 20
+_PAGE_SAMPLE = 1 << 20  # bytes, what one of profile.resident stands for
 _FEW_LOST = 0.01
 _IDLE = ("idle", "iowait", "steal")
 _OWNER = {"container", "pod", "namespace"}
@@ -56,13 +59,13 @@ def audit(
     span = _Span(store, query.start_ns, query.end_ns)
     profilers = _PROFILERS.get(query.type, (f"profile.{query.type}",))
     found = own_audit(profile)
-    counted = _counted(span, query)
+    counted = _comparable(profile, _counted(span, query))
     lost = _lost(span, profilers)
     notes = [
         *_coverage(span, profilers, "this time"),
         *_pace(span, profilers),
         *(_deviation(profile, counted) if counted else ()),
-        *(_losses(profile, lost) if lost else ()),
+        *(_losses(span, profilers, lost) if lost else ()),
         *found.notes,
     ]
     if base is not None and (base.start_ns, base.end_ns) != (query.start_ns, query.end_ns):
@@ -82,7 +85,7 @@ def own_audit(profile: Profile) -> Audit:
     """What a profile says without asking anybody else."""
     statuses = {str(name): int(value) for name, value in profile.statuses.items() if value}
     complete = statuses.pop(StackStatus.COMPLETE, 0)
-    ratio = complete / profile.total if profile.total > 0 else None
+    ratio = min(complete / profile.total, 1.0) if profile.total > 0 else None  # gauges are rounded
     reasons = {name: _REASONS[StackStatus(name)] for name in statuses if name in _REASONS}
     notes = []
     if ratio is not None and ratio < _SOME and statuses:
@@ -210,6 +213,21 @@ def _resident(span: _Span, owner: Labels) -> float | None:
     return sum(span.mean(name, owner) for name in names) or None
 
 
+def _comparable(profile: Profile, counted: float | None) -> float | None:
+    """None where so few samples are to be expected that nothing follows from what there is."""
+    if counted is None or counted < _LEAST[profile.type.unit]:
+        return None
+    return counted if _expected(profile, counted) >= _LEAST_SAMPLES else None
+
+
+def _expected(profile: Profile, counted: float) -> float:
+    """How many samples, independent of each other, there would be of what was counted."""
+    samples = profile.samples
+    if profile.type.is_gauge:  # the same memory is looked at again and again
+        samples = min(samples, profile.total // _PAGE_SAMPLE)
+    return samples * counted / profile.total if profile.total else math.inf
+
+
 def _lost(span: _Span, profilers: Sequence[str]) -> dict[str, float] | None:
     """Reason → samples; None if no profiler keeps an account."""
     reasons = {
@@ -232,8 +250,7 @@ def _lost(span: _Span, profilers: Sequence[str]) -> dict[str, float] | None:
 
 def _deviation(profile: Profile, counted: float) -> Iterator[str]:
     share = profile.total / counted
-    expected = profile.samples / share if share else math.inf
-    if abs(share - 1) <= max(_DEVIATION, 3 / math.sqrt(expected)):
+    if abs(share - 1) <= max(_DEVIATION, 3 / math.sqrt(_expected(profile, counted))):
         return
     if profile.type.unit == "bytes":
         whole, mine = show_bytes(counted), show_bytes(profile.total)
@@ -248,9 +265,10 @@ def _deviation(profile: Profile, counted: float) -> Iterator[str]:
         yield f"The kernel counted {whole} of CPU time, here are {mine} ({percent(share)})."
 
 
-def _losses(profile: Profile, lost: Mapping[str, float]) -> Iterator[str]:
+def _losses(span: _Span, profilers: Sequence[str], lost: Mapping[str, float]) -> Iterator[str]:
     count = sum(lost.values())
-    share = count / (count + profile.samples)
+    arrived = (span.growth(Names.DELIVERED, lambda _: True, probe=each) for each in profilers)
+    share = count / (count + sum(each.value for each in arrived))
     if share >= _FEW_LOST:
         reasons = ", ".join(f"{number:.0f} {name}" for name, number in lost.items())
         yield f"{count:.0f} samples of all ({percent(share)}) were lost: {reasons}."
