@@ -113,6 +113,8 @@ class ProfileEnricher:
         owners = self._owners(rows)
         kinds = profiler.kinds()
         known = {number: self._stacks.find(number) for number in np.unique(rows["stack"]).tolist()}
+        if profiler.on_tracepoint:
+            known = {number: found and found.as_it_was() for number, found in known.items()}
         holders = _Holders(rows)
         for time, row, owner in zip(times.tolist(), rows, owners, strict=True):
             found = known[int(row["stack"])]
