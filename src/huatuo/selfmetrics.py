@@ -140,7 +140,7 @@ def governor_metrics(governor: Governor, states: list[ProbeState]) -> Iterator[M
     yield Metric.of(
         "huatuo_governor_shed", gauge, "1 while the governor keeps the probe off", shed, ["probe"]
     )
-    paces = {(state.name,): state.pace_ratio for state in states
+    paces = {(state.name,): governor.paces.get(state.name, 1.0) for state in states
              if state.status == "running" and "profiles" in state.kind}  # fmt: skip
     yield Metric.of(
         "huatuo_governor_pace_ratio", gauge, "share of its rate that a profiler keeps", paces,

@@ -173,7 +173,10 @@ def test_a_container_has_its_profile_in_small(page: Page, site: Site) -> None:
         totals[path[-1].split(" ")[0]] += value
     assert first == totals.most_common(1)[0][0]
     shown(page, "% of CPU time · 0 lost")
-    page.run("document.querySelectorAll('.row .toggle button')[1].click()")
+    page.run(
+        "(s => { s.value = 'blocked'; s.dispatchEvent(new Event('change', {bubbles: true})); })"
+        "(document.querySelector('.row select'))"
+    )
     shown(page, "slowed down to 50 %")
     page.run("document.querySelector('.row .filters a').click()")
     page.wait("location.hash.startsWith('#/profiles')")

@@ -423,6 +423,11 @@ class FakeNode:
                 {(name, "user"): value * (1.5 if name == "redis-2" else 1 / 0.989)
                  for name, value in used.items()}, ("container", "state"),
             ),
+            Metric.of(
+                "huatuo_governor_pace_ratio", Role.GAUGE, "made up",
+                {(state.name,): state.pace_ratio for state in PROBES if "profiles" in state.kind},
+                ("probe",),
+            ),
             *probe_metrics(PROBES),
         ]  # fmt: skip
 

@@ -127,9 +127,8 @@ def test_the_audit_says_what_is_incomplete(ask: Get) -> None:
 def test_the_audit_asks_the_metrics() -> None:
     """More of that in test_audit.py."""
     one = FakeNode(empty=True)
-    one.store.profiles.append(
-        samples_of("cpu", [(START + NS, 2 * NS, STACKS[0][0], {"container": "c"})])
-    )
+    rows = [(START + NS, NS // 20, STACKS[0][0], {"container": "c"})] * 40
+    one.store.profiles.append(samples_of("cpu", rows))
     name = "huatuo_cpu_cgroup_usage_seconds_total"
     for second in range(0, 11, 2):
         sample = {("c", "user"): 2.5 * second / 10, ("other", "user"): 77.0 * second}

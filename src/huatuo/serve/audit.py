@@ -28,7 +28,7 @@ __all__ = ["audit", "own_audit"]
 
 _POINTS = 240
 _MARGIN_NS = 150_000_000_000  # around the range, so that there is a sample before and after it
-_GAP = 2.5  # times the usual distance of samples: nobody measured meanwhile
+_GAP, _STALL_NS = 2.5, 15e9  # times the usual distance of metrics, or more: nobody measured
 _DEVIATION = 0.1  # from what the kernel counted, and three times the error of sampling
 _SOME = 0.9  # shares below are worth a sentence
 _LEAST_STEPS = 5  # of the metrics, for what began or ended in the range
@@ -128,7 +128,7 @@ class _Span:
 
     def length(self, times: Floats, usual_ns: float) -> float:
         """Seconds of the range; what comes after the newest sample of all is not over yet."""
-        is_open = self.end_ns - times[-1] < _GAP * usual_ns
+        is_open = self.end_ns - times[-1] < max(_GAP * usual_ns, _STALL_NS)
         end_ns = min(self.end_ns, times[-1]) if is_open else self.end_ns
         return max(float(end_ns - self.start_ns) / 1e9, 1e-3)
 
@@ -169,7 +169,8 @@ class _Span:
         steps = np.diff(times)
         usual = float(np.median(steps))
         values = np.stack([np.nan_to_num(one.values) for one in found]).max(axis=0)[1:]
-        seconds = np.where(steps <= _GAP * usual, self.inside(times[:-1], times[1:]), 0)
+        short = steps <= max(_GAP * usual, _STALL_NS)
+        seconds = np.where(short, self.inside(times[:-1], times[1:]), 0)
         length = self.length(times, usual)
         return [
             (float(seconds[values == value].sum()) / length, value)

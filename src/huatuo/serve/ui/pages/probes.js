@@ -3,7 +3,7 @@ import { html } from "../lib/dom.js";
 import { url } from "../lib/api.js";
 import { ago, bytes, count, percent } from "../lib/format.js";
 import { useData } from "../lib/load.js";
-import { period, useRange } from "../lib/time.js";
+import { useRange } from "../lib/time.js";
 import { href } from "../lib/url.js";
 import { Empty, Failed, Loading } from "../parts/states.js";
 import { Strip } from "../parts/strip.js";

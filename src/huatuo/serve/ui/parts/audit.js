@@ -1,6 +1,6 @@
 // What a profile says about itself: how much of it is whole, whether it adds up, what was lost.
 import { html, useState } from "../lib/dom.js";
-import { count, percent } from "../lib/format.js";
+import { count } from "../lib/format.js";
 import { share, worth } from "../lib/worth.js";
 
 const whole = (ratio) => (ratio >= 0.9995 && ratio < 1 ? ">99.9 %" : `${(ratio * 100).toFixed(1)} %`);
@@ -36,7 +36,7 @@ export function Audit({ answer, base }) {
 }
 
 // What the colours mean, with how much of each there is.
-const NAMES = { kernel: "kernel", native: "native", runtime: "runtime (Python, …)", jit: "just-in-time compiled", "": "unknown" };
+const NAMES = { kernel: "kernel", native: "native", runtime: "runtime (Python, …)", jit: "just-in-time compiled", "": "other" };
 
 export function Kinds({ tree, colorOf }) {
   const sums = new Map();
@@ -44,9 +44,8 @@ export function Kinds({ tree, colorOf }) {
     const { kind } = tree.frames[tree.frame[i]];
     sums.set(kind, (sums.get(kind) || 0) + tree.self[i]);
   }
-  const all = [...sums.values()].reduce((a, b) => a + b, 0);
-  return html`<ul class="legend kinds">${Object.keys(NAMES).filter((kind) => sums.get(kind)).map((kind) => html`<li key=${kind}>
-    <i style=${{ background: `rgb(${colorOf({ kind, hash: 0 })})` }}></i>${NAMES[kind]} <span title="self time in this kind of code">${percent(sums.get(kind) / all)}</span></li>`)}</ul>`;
+  return html`<ul class="legend kinds">${Object.keys(NAMES).filter((kind) => sums.has(kind)).map((kind) => html`<li key=${kind}>
+    <i style=${{ background: `rgb(${colorOf({ kind, hash: 0 })})` }}></i>${NAMES[kind]} <span title="self, in this kind of code">${share(sums.get(kind), tree.total[0])}</span></li>`)}</ul>`;
 }
 
 export function Changes({ colorOf }) {

@@ -1,8 +1,8 @@
 // Lines over time. Answers of metrics/query as raw, rate or quantiles.
 import { html, useMemo } from "../lib/dom.js";
-import { css, lines } from "../lib/colors.js";
+import { lines } from "../lib/colors.js";
 import { clock, labelText, show } from "../lib/format.js";
-import { Canvas, LEFT, Pane, RIGHT } from "./pane.js";
+import { Canvas, LEFT, Pane, gridLine } from "./pane.js";
 
 // {times, lines: [{label, values}]}, with a null in every hole (the agent was down), so that no line
 // is drawn across it.
@@ -45,14 +45,7 @@ function paint(pen, { times, lines: found }, range, width, plot, height, unit) {
   const y = (value) => height - 7 - ((value - low) / (high - low)) * (height - 13);
   const x = (time) => LEFT + ((time - range.start) / (range.end - range.start)) * plot;
   for (const tick of ticksOf(low, high, height - 13, unit)) {
-    const at = Math.round(y(tick)) + 0.5;
-    pen.fillStyle = css("--soft");
-    pen.fillText(show(tick, unit).replace(" packets", ""), LEFT - 6, at);
-    pen.strokeStyle = css("--line");
-    pen.beginPath();
-    pen.moveTo(LEFT, at);
-    pen.lineTo(width - RIGHT, at);
-    pen.stroke();
+    gridLine(pen, show(tick, unit).replace(" packets", ""), Math.round(y(tick)) + 0.5, width);
   }
   pen.beginPath();
   pen.rect(LEFT, 0, plot, height);

@@ -29,7 +29,7 @@ export function SmallProfile({ container, range }) {
   const { data: answer, error } = useData(type ? "profiles/flame" : "", { type, q, ...period(held), max_nodes: MAX_NODES });
   const to = (more) => href("profiles", { type, q, ...more });
   return html`<div class="filters"><h2 id="title-profile">Profile</h2>
-      ${known.length > 1 && html`<span class="toggle" role="group" aria-label="Type of profile">${known.map((one) => html`<button type="button" key=${one.name} aria-pressed=${one.name === type} class=${one.name === type ? "on" : ""} onClick=${() => choose(one.name)}>${one.title}</button>`)}</span>`}
+      ${known.length > 1 && html`<select aria-label="Type of profile" value=${type} onChange=${(event) => choose(event.target.value)}>${known.map((one) => html`<option key=${one.name} value=${one.name}>${one.title}</option>`)}</select>`}
       ${type && html`<a href=${to({})}>whole page</a>`}</div>
     ${error || types.error ? html`<${Failed} error=${error || types.error} />` : !types.data || (type && !answer) ? html`<${Loading} what="Merging the samples" />`
       : answer && answer.total ? html`<${Graph} answer=${answer} to=${to} />` : html`<${Empty}>No samples of it in this time range.<//>`}`;
