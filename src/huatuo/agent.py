@@ -289,7 +289,9 @@ class Agent:
         return [self._state(entry) for entry in self.probe_set.entries.values()]
 
     def _state(self, entry: Entry) -> ProbeState:
-        return describe(entry, self.governor.costs.get(entry.name))
+        governor, name = self.governor, entry.name
+        pace, unknown = governor.paces.get(name, 1.0), self.profiling.unknown.get(name, 0)
+        return describe(entry, governor.costs.get(name), pace, unknown)
 
     def decisions(self) -> list[Decision]:
         return list(self.governor.decisions)

@@ -21,10 +21,12 @@ __all__ = ["Profiler"]
 
 class Profiler(BpfProbe):
     """`profile` is the name of what it measures, a key of model.profile.PROFILE_TYPES; `kind_label`
-    the label that tells the kinds of its samples apart (KINDS in bpf/sample.bpf.h), if any."""
+    the label that tells the kinds of its samples apart (KINDS in bpf/sample.bpf.h), if any;
+    `on_tracepoint`: its own program is the innermost frame of its samples."""
 
     profile: ClassVar[str] = ""
     kind_label: ClassVar[str] = ""
+    on_tracepoint: ClassVar[bool] = False
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)

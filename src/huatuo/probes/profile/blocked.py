@@ -28,6 +28,10 @@ class Blocked(Profiler):
     profile = "blocked"
     priority = 50
 
+    @property
+    def hooks(self) -> list[str]:
+        return ["iter/task"] if self.object is not None else []
+
     def start(self) -> None:
         super().start()
         self._pace = 1.0

@@ -15,5 +15,6 @@ class Virtual(Profiler):
     """
 
     profile = "virtual"
+    on_tracepoint = True
     kind_label = "call"
     automatic = False
