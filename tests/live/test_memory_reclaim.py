@@ -146,10 +146,9 @@ def test_time_is_exact_and_long_ones_are_events() -> None:
     with cgroup("slow") as group, opened_loop() as disk:
         limit(group, LIMIT)
         with running(Reclaim, slow_threshold=10_000_000) as probe:
-            enter = f'echo $$ > {group.directory}/cgroup.procs && exec "$@"'
             read = [sys.executable, "-c", READ_SLOWLY, str(disk.path)]
             with (
-                subprocess.Popen(["sh", "-c", enter, "sh", *read], stdin=subprocess.PIPE) as reader,
+                group.start(read, stdin=True) as reader,
                 stall(
                     "mm_vmscan_lru_shrink_inactive",
                     milliseconds=milliseconds,
@@ -157,7 +156,7 @@ def test_time_is_exact_and_long_ones_are_events() -> None:
                     tid=reader.pid,
                 ) as stalls,
             ):
-                reader.communicate(b"\n", timeout=60)
+                reader.communicate("\n", timeout=60)
                 truth, stalled = stalls.rows(), stalls.seconds
             rows = slow(probe, group)
             assert len(truth) == times
