@@ -44,6 +44,9 @@ typedef __u64 kstack_t[KSTACK_DEPTH]; /* innermost first, zero-terminated */
 #define PACKET_BYTES 128
 typedef __u8 packet_t[PACKET_BYTES]; /* the headers of a packet, and what follows them */
 
+/* What an allocation of pages may do, gfp_t; JSON: the kernel's names of the flags. */
+typedef __u32 gfp_flags_t;
+
 /* A number whose names are an enum of the running kernel, which differs between kernels. */
 #define KERNEL_ENUM(name) __attribute__((btf_decl_tag("kernel_enum:" name)))
 

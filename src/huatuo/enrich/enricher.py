@@ -18,6 +18,7 @@ from huatuo.enrich.families import Families
 from huatuo.enrich.joined import CGROUPS, full_name
 from huatuo.enrich.names import DeviceNames
 from huatuo.enrich.symbols.kernel import KernelSymbols
+from huatuo.kernel.gfp import gfp_names
 from huatuo.kernel.host import Host
 from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.event import Container, Event, Process
@@ -113,6 +114,8 @@ class Enricher:
             return _mapped(column, self._devices.disk)
         if meaning == "kaddr_t":
             return _mapped(column, self.symbols.name)
+        if meaning == "gfp_flags_t":
+            return _mapped(column, gfp_names)
         if meaning == "ktime_ns_t":
             return _rfc3339(column, self._host)
         return _plain(column)

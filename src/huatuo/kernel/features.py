@@ -9,7 +9,7 @@ from huatuo.errors import KernelLacks
 from huatuo.kernel.host import Host
 from huatuo.kernel.libbpf import lib
 
-__all__ = ["bpf_unavailable"]
+__all__ = ["bpf_unavailable", "missing_program_types"]
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 
@@ -29,6 +29,13 @@ def bpf_unavailable(host: Host) -> str:
     ):
         return f"BPF needs root or CAP_BPF and CAP_PERFMON, and uid {os.geteuid()} has neither"
     return ""
+
+
+def missing_program_types(host: Host) -> dict[str, str]:
+    """Kinds of hooks, as in a program's section, that this kernel was built without → why."""
+    if (host.sys / "bus/event_source/devices/kprobe").exists():
+        return {}
+    return dict.fromkeys(("kprobe", "kretprobe"), "this kernel has no kprobes (CONFIG_KPROBES)")
 
 
 def _effective_capabilities(host: Host) -> int:

@@ -18,6 +18,7 @@ from huatuo.kernel.libbpf import lib
 __all__ = ["kernel_enum"]
 
 _ENUM, _ENUM64 = 6, 19
+_COUNTING = ("NR_", "__")
 _HEADER = 12  # struct btf_type: name offset, info, size
 
 
@@ -65,10 +66,14 @@ def _members(btf: int, type_id: int, layout: str) -> list[tuple[str, int]]:
 
 
 def _labels(name: str, members: list[tuple[str, int]]) -> dict[int, str]:
-    """Without the enum's name in front; members that lack it lose the words all have in common."""
+    """Without the enum's name in front; members that lack it lose the words all have in common.
+
+    Members that only count the others (NR_…, __…) have no say in that.
+    """
     prefix = name.upper() + "_"
-    others = [member.split("_") for member, _ in members if not member.startswith(prefix)]
-    words = [member.split("_") for member, _ in members]
+    named = [member for member, _ in members if not member.startswith(_COUNTING)]
+    others = [member.split("_") for member in named if not member.startswith(prefix)]
+    words = [member.split("_") for member in named]
     shared = 0
     while others and all(len(w) > shared + 1 and w[shared] == words[0][shared] for w in words):
         shared += 1
@@ -76,7 +81,9 @@ def _labels(name: str, members: list[tuple[str, int]]) -> dict[int, str]:
     for member, value in members:
         if member.startswith(prefix):
             label = member.removeprefix(prefix)
-        else:
+        elif member in named:
             label = "_".join(member.split("_")[shared:])
+        else:
+            label = member
         labels.setdefault(value, label.lower())
     return labels

@@ -50,6 +50,7 @@ _ALL = (
     Meaning("ifindex_t"),
     Meaning("netns_t"),
     Meaning("kaddr_t"),
+    Meaning("gfp_flags_t"),
     Meaning("kstack_t"),
     Meaning("text_t"),
     Meaning("packet_t"),
