@@ -14,9 +14,15 @@
 
 #include "account.bpf.h"
 
-const volatile per_second_t max_per_second DOC("records per second of this probe") = 200;
+#ifndef MAX_PER_SECOND /* a probe with large records defines less */
+#define MAX_PER_SECOND 200
+#define MAX_PER_SECOND_PER_CONTAINER 20
+#endif
+
+const volatile per_second_t max_per_second DOC("records per second of this probe") = MAX_PER_SECOND;
 const volatile per_second_t max_per_second_per_container
-	DOC("records per second of this probe that one container may cause") = 20;
+	DOC("records per second of this probe that one container may cause") =
+		MAX_PER_SECOND_PER_CONTAINER;
 const volatile duration_ns_t
 	back_off_after DOC("a storm that lasts so long has its rate halved, and again, down to a "
 			   "sixteenth; when it is "

@@ -103,6 +103,8 @@ class Enricher:
         return columns or {"": [None] * len(batch)}
 
     def _column(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
+        if field.members:
+            return self._nested(field, column)
         meaning = field.meaning.name
         if field.labels or field.kernel_enum:
             labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
@@ -119,6 +121,20 @@ class Enricher:
         if meaning == "ktime_ns_t":
             return _rfc3339(column, self._host)
         return _plain(column)
+
+    def _nested(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
+        """Structs as dictionaries; arrays of them as lists, without the elements that are empty."""
+        flat = column.reshape(-1)
+        names = [inner.json_name for inner in field.members]
+        values = [self._column(inner, flat[inner.name]) for inner in field.members]
+        found = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        if column.ndim == 1:
+            return found
+        length, empty = column.shape[1], bytes(column.dtype.itemsize)
+        return [
+            [found[at] for at in range(first, first + length) if flat[at].tobytes() != empty]
+            for first in range(0, len(flat), length)
+        ]
 
     def _resolved(self, column: npt.NDArray[Any], block: bool) -> list[Container | None]:
         """Owners; None for id 0, which means that the kernel side knows none."""

@@ -79,7 +79,7 @@ struct {
 
 struct task_struct___blocked {
 	unsigned int __state;
-	int on_cpu;
+	unsigned int on_cpu; /* a byte since 7.2: only unsigned loads may change their size */
 	int exit_state;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
