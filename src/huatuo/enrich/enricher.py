@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,8 @@ class Enricher:
             return _mapped(column, self.symbols.name)
         if meaning == "ktime_ns_t":
             return _rfc3339(column, self._host)
+        if meaning == "ip_address_t":
+            return [_ip_address(row.tobytes()) for row in column]
         return _plain(column)
 
     def _resolved(self, column: npt.NDArray[Any], block: bool) -> list[Container | None]:
@@ -234,6 +237,12 @@ def _processes(batch: RecordBatch, subject: str) -> list[Process | None]:
 
     rows = zip(column("tgid"), column("comm"), column("tid"), strict=True)
     return [Process(pid, comm or "", tid) if pid or comm else None for pid, comm, tid in rows]
+
+
+def _ip_address(raw: bytes) -> str:
+    """16 bytes → "10.0.0.1" or "2001:db8::1"."""
+    address = IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
 
 
 def _interface_names(name: str) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from huatuo.errors import Malformed
 
 __all__ = ["Host"]
 
+_COARSE = 6  # CLOCK_MONOTONIC_COARSE (linux/time.h), which goes by the kernel's ticks
+
 
 @dataclass(frozen=True)
 class Host:
@@ -26,6 +28,7 @@ class Host:
     root: Path = Path("/")
     ticks_per_second: int = field(default_factory=lambda: os.sysconf("SC_CLK_TCK"))
     page_size: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE"))
+    jiffy_ns: int = field(default_factory=lambda: round(time.clock_getres(_COARSE) * 1e9))
 
     @cached_property
     def name(self) -> str:

@@ -10,6 +10,8 @@ Programs in `iter/` sections are not attached: `run_iterator` runs them once. Th
 `held` are attached only by `attach_held`, for what is needed only sometimes, and those in
 `perf_event` sections only by `attach_perf_event`.
 
+A role in `optional` may be missing: the probe says less without it, and its reason is kept.
+
 Objects may share maps: those in `shared` are taken from the descriptors given there, and it is
 their owner who reads them.
 """
@@ -82,6 +84,7 @@ class BpfObject:
         map_sizes: Mapping[str, int] | None = None,
         held: Collection[str] = (),
         shared: Mapping[str, int] | None = None,
+        optional: Collection[str] = (),
     ) -> None:
         self.path = path
         self.btf = Btf(path)
@@ -89,6 +92,7 @@ class BpfObject:
         self._map_sizes = dict(map_sizes or {})
         self._held = set(held)
         self._shared = dict(shared or {})
+        self._optional = set(optional)
         self._missing: dict[str, str] = {}
         self._missing_maps: dict[str, str] = {}
         self._object = 0
@@ -240,8 +244,8 @@ class BpfObject:
 
     def _fail_if_last(self) -> None:
         """Raise if a role has no form left that can be had with all that accompanies it."""
-        used = {p.role for p in self.programs if p.used}
-        idle = [p for p in self.programs if p.role not in used]
+        settled = {p.role for p in self.programs if p.used} | self._optional
+        idle = [p for p in self.programs if p.role not in settled]
         if any(self._alternatives(p) for p in idle):
             reasons = "; ".join(f"{p.section}: {p.missing}" for p in idle if p.missing)
             raise BpfError(f"no hook works on this kernel: {reasons}")

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +34,12 @@ from huatuo.probes.base import Account, Probe, Setting
 __all__ = ["SCALAR", "BpfProbe", "label_name"]
 
 SCALAR = "value"  # a key that is no struct only counts rows; it is no label
-_INTERNAL = {"cgroup_v1"}  # set by us, not by the user
+# set by us, not by the user
+_INTERNAL: Mapping[str, Callable[[Host], int]] = {
+    "cgroup_v1": lambda host: int(identity_is_v1(host)),
+    "jiffy_ns": lambda host: host.jiffy_ns,
+}
+_shared: dict[str, int] = {}  # map → descriptor, of all that probes share in this process
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
 
@@ -43,6 +49,8 @@ class BpfProbe(Probe):
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
+    optional: ClassVar[Collection[str]] = ()  # roles that this kernel may lack
+    shares: ClassVar[Collection[str]] = ()  # maps that are one with those of other probes
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
@@ -93,8 +101,9 @@ class BpfProbe(Probe):
 
     def start(self) -> None:
         tunables = dict(self.settings)
-        if any(v.name == "cgroup_v1" for v in self.btf().variables(".rodata")):
-            tunables["cgroup_v1"] = int(identity_is_v1(self.host))
+        for variable in self.btf().variables(".rodata"):
+            if variable.name in _INTERNAL:
+                tunables[variable.name] = _INTERNAL[variable.name](self.host)
         opened = self._open(tunables)
         try:
             opened.load()
@@ -103,9 +112,15 @@ class BpfProbe(Probe):
             opened.close()
             raise
         self.object = opened
+        for name in self.shares:
+            if name not in _shared:
+                _shared[name] = os.dup(opened.maps[name].fd)
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
-        return BpfObject(self.object_path(), tunables, self.map_sizes, self.held)
+        shared = {name: _shared[name] for name in self.shares if name in _shared}
+        return BpfObject(
+            self.object_path(), tunables, self.map_sizes, self.held, shared, self.optional
+        )
 
     def prepare(self, opened: BpfObject) -> None:
         """Fill maps, after loading and before attaching."""

@@ -36,6 +36,7 @@ class Drop(BpfProbe):
     priority = 70
     titles = {"drops": "packet of {length_bytes} dropped: {reason} at {location}"}  # noqa: RUF012
     subjects = {"drops": "cgroup"}  # noqa: RUF012
+    shares = ("flow_drops",)  # what net.retransmit looks up
 
     def start(self) -> None:
         type(self).map_sizes = {"slots": _SLOTS_PER_CPU * possible_cpus()}
