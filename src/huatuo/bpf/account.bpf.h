@@ -34,8 +34,10 @@ struct {
 /*
  * Rows of counters by key: memory only for keys that occur, from the allocator that interrupts may
  * use. `counter_row` gives this CPU's row, made from `empty` if it is new; NULL when the map is
- * full.
+ * full. COUNT_UP is for rows that both tasks and the softirqs that interrupt them write.
  */
+#define COUNT_UP(counter, by) __sync_fetch_and_add(&(counter), by)
+
 #define COUNTERS(map, key_type, value_type)             \
 	struct {                                        \
 		__uint(type, BPF_MAP_TYPE_PERCPU_HASH); \

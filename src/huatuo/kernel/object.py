@@ -234,12 +234,13 @@ class BpfObject:
                     chosen_forms.add(usable.form)
         for forms in roles.values():
             companion = forms[0]
-            if len(forms) == 1 and companion.form in chosen_forms:
+            if len(forms) == 1 and companion.form and companion.form in chosen_forms:
                 companion.used = True
 
     def _lacks(self, program: Program, roles: Mapping[str, list[Program]]) -> bool:
         """Whether a program, or one that accompanies its form, cannot be had."""
-        companions = [f[0] for f in roles.values() if len(f) == 1 and f[0].form == program.form]
+        single = [forms[0] for forms in roles.values() if len(forms) == 1]
+        companions = [p for p in single if p.form and p.form == program.form]
         return any(p.missing for p in (program, *companions))
 
     def _fail_if_last(self) -> None:

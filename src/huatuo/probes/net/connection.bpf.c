@@ -204,7 +204,7 @@ static __always_inline void count_failure(__u64 cgroup, __u32 netns, enum phase 
 	key.outcome = outcome;
 	row = counter_row(&failures, &key, &empty_failure);
 	if (row)
-		row->failures++;
+		COUNT_UP(row->failures, 1);
 }
 
 static __always_inline void report(struct sock *sk, const struct socket_owner *owner, __u64 cgroup,
@@ -262,7 +262,7 @@ static __always_inline void end_connect(struct sock *sk, bool opened)
 	} else {
 		row = connection_row(cgroup, socket_netns(sk));
 		if (row)
-			histogram_add(&row->connect, now - began);
+			histogram_add_shared(&row->connect, now - began);
 	}
 	if (!opened || now - began >= slow_threshold)
 		report(sk, owner, cgroup, outcome, TCP_STATE_SYN_SENT, began, now);
@@ -281,10 +281,10 @@ static __always_inline void end_connection(struct sock *sk, int before)
 	if (!tcp || !row)
 		return;
 	if (tcp->srtt_us)
-		histogram_add(&row->rtt, rtt_ns(tcp));
-	row->duplicate_segments += tcp->dsack_dups;
-	row->peer_limited += tcp->chrono_stat[1] * jiffy_ns;
-	row->buffer_limited += tcp->chrono_stat[2] * jiffy_ns;
+		histogram_add_shared(&row->rtt, rtt_ns(tcp));
+	COUNT_UP(row->duplicate_segments, tcp->dsack_dups);
+	COUNT_UP(row->peer_limited, tcp->chrono_stat[1] * jiffy_ns);
+	COUNT_UP(row->buffer_limited, tcp->chrono_stat[2] * jiffy_ns);
 	if (outcome == OUTCOME_ABANDONED)
 		return;
 	count_failure(cgroup, netns, phase_of(before), outcome);
@@ -320,7 +320,7 @@ static __always_inline void count_reset(__u64 cgroup, __u32 netns, __u32 reason)
 	key.reason = (enum reset_reason)reason;
 	row = counter_row(&resets, &key, &empty_reset);
 	if (row)
-		row->sent_resets++;
+		COUNT_UP(row->sent_resets, 1);
 }
 
 /*
@@ -388,7 +388,7 @@ int BPF_PROG(receive_reset, struct sock *sk)
 	struct received_reset *record;
 
 	if (row)
-		row->received_resets++;
+		COUNT_UP(row->received_resets, 1);
 	if (state == TCP_STATE_SYN_SENT || !tcp) /* a failure to connect is reported as such */
 		return 0;
 	now = bpf_ktime_get_ns();

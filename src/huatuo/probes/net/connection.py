@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from huatuo.kernel.object import BpfObject
 from huatuo.model.units import show_duration
 from huatuo.probes.bpf import BpfProbe
-from huatuo.probes.net.flow import endpoint, flow
+from huatuo.probes.net.flow import flow, remote
 
 __all__ = ["Connection"]
 
@@ -67,13 +67,12 @@ class Connection(BpfProbe):
 
 
 def _failure(fields: dict[str, Any]) -> str:
-    remote = endpoint(fields["remote_address"], fields["remote_port"])
     outcome, seconds = str(fields["outcome"]), fields["duration_ns"] / 1e9
     again = fields["retransmitted"]
     tries = f", {again} segments sent again" if again > 1 else ", 1 segment sent again" * again
     if outcome == "opened":
-        return f"TCP connection to {remote} took {show_duration(seconds)} to open{tries}"
+        return f"TCP connection to {remote(fields)} took {show_duration(seconds)} to open{tries}"
     if fields["phase"] == "connect":
         after = show_duration(seconds)
-        return f"TCP connection to {remote} {_OUTCOMES[outcome]} after {after}{tries}"
+        return f"TCP connection to {remote(fields)} {_OUTCOMES[outcome]} after {after}{tries}"
     return f"TCP {flow(fields)}: the connection broke: it {_OUTCOMES[outcome]}{tries}"

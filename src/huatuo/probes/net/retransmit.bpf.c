@@ -137,7 +137,7 @@ static __always_inline void count(__u64 cgroup, __u32 netns, enum kind kind, enu
 	key.phase = phase;
 	row = counter_row(&segments, &key, &empty_segments);
 	if (row)
-		row->segments += number;
+		COUNT_UP(row->segments, number);
 }
 
 static __always_inline void fill_drop(struct retransmission *record)
@@ -282,7 +282,7 @@ int BPF_PROG(recovery_end, struct sock *sk, __u8 next)
 	key.kind = before == CA_LOSS ? KIND_NEEDLESS_TIMEOUT : KIND_NEEDLESS_FAST;
 	row = counter_row(&needless, &key, &empty_needless);
 	if (row)
-		row->needless_recoveries++;
+		COUNT_UP(row->needless_recoveries, 1);
 	record = begin_record(key.cgroup, socket_netns(sk), key.kind, sk->__sk_common.skc_state,
 			      bpf_ktime_get_ns());
 	if (!record)
