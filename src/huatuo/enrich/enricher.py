@@ -44,7 +44,9 @@ class Enricher:
     def __init__(self, host: Host, inventory: Inventory | None = None) -> None:
         self._host = host
         self._inventory = inventory or Inventory(host)
-        self._devices = DeviceNames(host, self._inventory.process_in_netns)
+        self._devices = DeviceNames(
+            host, self._inventory.process_in_netns, self._inventory.is_host_netns
+        )
         self._families = Families(self._inventory, self._devices)
         self.symbols = KernelSymbols(host)
 
