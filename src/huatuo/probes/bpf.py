@@ -206,10 +206,12 @@ def label_name(field: Field) -> str:
 def label_values(
     field: Field, column: npt.NDArray[np.generic]
 ) -> list[str] | npt.NDArray[np.generic]:
-    """Enum members become their labels; identities stay numbers until enrichment."""
+    """Enum members become their labels, texts text; identities stay numbers until enrichment."""
     labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
     if labels:
         return [labels.get(int(value), str(value)) for value in column]
+    if column.dtype.kind == "S":
+        return [text.split(b"\0", 1)[0].decode(errors="replace") for text in column.tolist()]
     return column
 
 
