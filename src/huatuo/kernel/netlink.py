@@ -1,8 +1,8 @@
 """Netlink: asking the kernel for tables, and being told of changes. Format: linux/netlink.h.
 
-    with Netlink(ROUTE) as netlink:
-        for kind, payload in netlink.dump(RTM_GETLINK, bytes(16)): …
-        attributes(payload[16:])
+with Netlink(ROUTE) as netlink:
+    for kind, payload in netlink.dump(RTM_GETLINK, bytes(16)): …
+    attributes(payload[16:])
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -119,10 +120,8 @@ class Notices:
         rows = np.array(self._rows, self.schema.dtype)
         self._rows.clear()
         self.delivered += len(rows)
-        try:
+        with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
-        except BlockingIOError:
-            pass
         return rows
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""TCP connections: how long they take to open, why they fail, resets, and what they say at the end."""
+"""TCP connections: how long they take to open, why they fail, resets, what they say at the end."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from huatuo.kernel import procfs
+from huatuo.kernel.cgroupfs import root_id
 from huatuo.kernel.host import Host
 from huatuo.kernel.netns import Namespace, namespaces, namespaces_readable
 from huatuo.kernel.procfs import parse_per_cpu
@@ -18,7 +19,9 @@ _ENTRIES = gauge("entries", "connections in the table")
 _LIMIT = gauge("limit_entries", "connections that the table may hold")
 _EVENTS = counter("events", "what happened in the table, as the kernel names it", "event")
 _OF_CONTAINER = gauge(
-    "container_entries", "connections in the container's own table, under the same limit", "container"
+    "container_entries",
+    "connections in the container's own table; same limit",
+    "container",
 )
 _DROPS = counter(
     "container_dropped_packets", "packets dropped by the container's own table", "container"
@@ -65,7 +68,7 @@ class Conntrack(Watcher):
     }
     schema = notice(
         "conntrack_drop",
-        ("cgroup", "cgroup_id_t", "container whose table it is; empty: the host"),
+        ("cgroup", "cgroup_id_t", "container whose table it is"),
         named("cause", ("table_full", "other"), "why"),
         ("packets", "count_t", "packets dropped since it was last looked at"),
         ("entries", "count_t", "connections in the table now"),
@@ -111,6 +114,7 @@ class Conntrack(Watcher):
         if drops > before and self.is_started:
             limit = self._limit()
             cause = "table_full" if entries >= limit * _NEARLY else "other"
+            owner = cgroup or root_id(self.host)
             self.notices.add(
-                cgroup=cgroup, cause=cause, packets=drops - before, entries=entries, limit=limit
+                cgroup=owner, cause=cause, packets=drops - before, entries=entries, limit=limit
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from huatuo.kernel import procfs
-from huatuo.kernel.cgroupfs import identity_is_v1
+from huatuo.kernel.cgroupfs import identity_is_v1, root_id
 from huatuo.kernel.host import Host
 from huatuo.kernel.inet_diag import Listener, listeners
 from huatuo.kernel.netns import in_host_netns, in_netns, namespaces, namespaces_readable
@@ -22,7 +22,6 @@ _OVERFLOWS = counter("overflows", "connections refused because the accept queue 
 _FULLEST = gauge(
     "fullest_ratio", "of the container's listening sockets the fullest, of its limit", _C
 )
-_HOST = 0  # as a cgroup id: whatever is in the host's namespace
 
 
 class Listen(Watcher):
@@ -57,7 +56,8 @@ class Listen(Watcher):
         super().__init__(host, settings)
         self._overflows: dict[int, int] = {}  # cgroup of the namespace → ListenOverflows
         self._drops: dict[tuple[int, int], int] = {}  # and cookie of the socket → its drops
-        self._knows_cgroups = not identity_is_v1(host)
+        self._host_id = 0  # whatever is in the host's namespace
+        self._knows_cgroups = False
 
     @property
     def hooks(self) -> list[str]:
@@ -65,15 +65,17 @@ class Listen(Watcher):
 
     def start(self) -> None:
         super().start()
-        self._overflows[_HOST] = self._count(self.paths[self.files[0]])
-        self._remember(_HOST, in_host_netns(self.host, listeners))
+        self._host_id = root_id(self.host)
+        self._knows_cgroups = not identity_is_v1(self.host)
+        self._overflows[self._host_id] = self._count(self.paths[self.files[0]])
+        self._remember(self._host_id, in_host_netns(self.host, listeners))
 
     def watch(self) -> None:
         """The host's namespace."""
         count = self._count(self.paths[self.files[0]])
-        if count > self._overflows.get(_HOST, count):
-            self._report(_HOST, in_host_netns(self.host, listeners))
-        self._overflows[_HOST] = count
+        if count > self._overflows.get(self._host_id, count):
+            self._report(self._host_id, in_host_netns(self.host, listeners))
+        self._overflows[self._host_id] = count
 
     def _count(self, path: str) -> int:
         return parse_headed(procfs.read(path), "TcpExt")["TcpExt"]["ListenOverflows"]
@@ -101,7 +103,7 @@ class Listen(Watcher):
         return listener.cgroup if self._knows_cgroups and listener.cgroup else cgroup
 
     def parts(self) -> Iterator[Iterator[Reading]]:
-        yield self._namespace(_HOST, self.paths[self.files[0]], "")
+        yield self._namespace(self._host_id, self.paths[self.files[0]], "")
         if not namespaces_readable(self.host):
             for each in namespaces(self.host, self.targets()):
                 path = each.net.removesuffix("net/") + "ns/net"

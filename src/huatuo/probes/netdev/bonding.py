@@ -44,7 +44,7 @@ _SAID = {
     "added": "was added",
     "removed": "was removed",
 }
-# bits of a LACP port's state: IEEE 802.1AX, net/bonding: AD_STATE_… (drivers/net/bonding/bond_3ad.c)
+# bits of a LACP port's state: IEEE 802.1AX; LACP_STATE_… in drivers/net/bonding/bond_3ad.c
 _LACP_STATE = (
     "activity",
     "short_timeout",

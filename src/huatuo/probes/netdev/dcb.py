@@ -20,9 +20,7 @@ _PFC = struct.Struct("=BBBxHxx8Q8Q")  # struct ieee_pfc
 _PRIORITIES = 8
 
 _ENABLED = gauge("enabled", "1 if the priority is paused by PFC", "device", "priority")
-_PAUSES = counter(
-    "pause_frames", "PFC frames sent and received", "device", "priority", "direction"
-)
+_PAUSES = counter("pause_frames", "PFC frames sent and received", "device", "priority", "direction")
 
 
 class PriorityFlowControl(Reader):

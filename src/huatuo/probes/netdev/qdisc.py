@@ -58,7 +58,7 @@ class QdiscCounters(Reader):
 
     def _readings(self) -> list[Reading]:
         names, found = in_host_netns(self.host, _read)
-        sent = {name: 0 for name in names.values()}
+        sent = dict.fromkeys(names.values(), 0)
         sums: dict[tuple[Family, Key], float] = {}
         for each in found:
             device = names.get(each.device)
