@@ -4,8 +4,8 @@
  * tcp:tcp_retransmit_skb, tcp:tcp_retransmit_synack and tcp:tcp_cong_state_set
  * (net/ipv4/tcp_output.c, tcp_cong.c).
  *
- * Why is told by what the socket is doing at that moment: its timer, which it has taken out of the
- * hand or not, and its congestion state. That a retransmission was needless is known only later,
+ * Why is told by the socket's state at that moment: its congestion state, and whether its timer has
+ * just run out, which then is not set. That a retransmission was needless is known only later,
  * when TCP undoes what it did to its window; that is an event of its own.
  */
 #include "event.bpf.h"
@@ -115,13 +115,11 @@ static __always_inline enum kind kind_of(int state, int congestion, int timer)
 {
 	if (state == TCP_STATE_SYN_SENT)
 		return KIND_SYN;
-	if (timer == TIMER_LOSS_PROBE)
-		return KIND_TAIL_PROBE;
-	if (timer == TIMER_NONE)
-		return KIND_TIMEOUT;
-	if (congestion == CA_LOSS)
-		return KIND_AFTER_TIMEOUT;
-	return congestion == CA_RECOVERY ? KIND_FAST : KIND_OTHER;
+	if (congestion == CA_LOSS) /* entered before the timer sends; acknowledgements set it anew */
+		return timer == TIMER_NONE ? KIND_TIMEOUT : KIND_AFTER_TIMEOUT;
+	if (congestion == CA_RECOVERY)
+		return KIND_FAST;
+	return timer == TIMER_LOSS_PROBE ? KIND_TAIL_PROBE : KIND_OTHER;
 }
 
 static __always_inline void count(__u64 cgroup, __u32 netns, enum kind kind, enum phase phase,
