@@ -94,8 +94,15 @@ class Pair:
         done = subprocess.run([*argv, *qdisc.split()], capture_output=True, text=True)
         need(done.returncode == 0, f"no {qdisc.split()[0]} on this kernel: {done.stderr.strip()}")
 
-    def sysctl(self, side: str, name: str, value: int) -> None:
-        within(self.names[side], lambda: Path("/proc/sys/net", name).write_text(f"{value}\n"))
+    def sysctl(self, side: str, name: str, value: int, optional: bool = False) -> None:
+        """A setting below /proc/sys/net; `optional`: where this kernel has it."""
+
+        def write() -> None:
+            path = Path("/proc/sys/net", name)
+            if path.exists() or not optional:
+                path.write_text(f"{value}\n")
+
+        within(self.names[side], write)
 
     def socket(self, side: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A socket of that side, closed with the pair."""
