@@ -380,7 +380,7 @@ static __always_inline __u32 current_netns(void)
 
 /* In the process that reads. */
 static __always_inline struct late_packet *packet_read(void *context, struct sk_buff *skb,
-						       enum protocol protocol,
+						       enum protocol protocol, __u32 netns,
 						       const struct measured *found)
 {
 	struct late_packet *record;
@@ -395,7 +395,7 @@ static __always_inline struct late_packet *packet_read(void *context, struct sk_
 		histogram_add(&row->user, found->latency);
 	if (found->latency < user_threshold)
 		return NULL;
-	record = begin_record(context, skb, STAGE_USER, key.cgroup, current_netns(), found);
+	record = begin_record(context, skb, STAGE_USER, key.cgroup, netns, found);
 	if (!record)
 		return NULL;
 	record->protocol = protocol;
@@ -412,7 +412,7 @@ static __always_inline int tcp_read(void *context, struct sk_buff *skb, struct s
 
 	if (sk->sk_protocol != IPPROTO_TCP || !measure(skb, STAGE_USER, user_threshold, &found))
 		return 0;
-	record = packet_read(context, skb, PROTOCOL_TCP, &found);
+	record = packet_read(context, skb, PROTOCOL_TCP, socket_netns(sk), &found);
 	if (!record)
 		return 0;
 	FILL_ENDS(record, &sk->__sk_common);
@@ -420,7 +420,7 @@ static __always_inline int tcp_read(void *context, struct sk_buff *skb, struct s
 	return 0;
 }
 
-static __always_inline int udp_read(void *context, struct sk_buff *skb)
+static __always_inline int udp_read(void *context, struct sk_buff *skb, __u32 netns)
 {
 	struct measured found = {};
 	struct late_packet *record;
@@ -431,7 +431,7 @@ static __always_inline int udp_read(void *context, struct sk_buff *skb)
 	read_ends(skb, &ends);
 	if (ends.protocol != IPPROTO_UDP)
 		return 0;
-	record = packet_read(context, skb, PROTOCOL_UDP, &found);
+	record = packet_read(context, skb, PROTOCOL_UDP, netns, &found);
 	if (!record)
 		return 0;
 	FILL_RECEIVED(record, &ends);
@@ -451,7 +451,7 @@ int BPF_PROG(read__tcp, struct sk_buff *skb, int length)
 SEC("fentry/skb_consume_udp")
 int BPF_PROG(read_udp__tcp, struct sock *sk, struct sk_buff *skb, int length)
 {
-	return udp_read(ctx, skb);
+	return udp_read(ctx, skb, socket_netns(sk));
 }
 
 /* Without fentry only packets whose data is not in one piece, as most drivers make them. */
@@ -460,7 +460,7 @@ int BPF_PROG(read__in_pieces, struct sk_buff *skb, int length)
 {
 	struct sock *sk = skb->sk;
 
-	return sk ? tcp_read(ctx, skb, sk) : udp_read(ctx, skb);
+	return sk ? tcp_read(ctx, skb, sk) : udp_read(ctx, skb, current_netns());
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
