@@ -37,8 +37,9 @@ typedef char comm_t[16];
 /* what */
 typedef __u32 disk_t; /* kernel dev_t: major << 20 | minor */
 typedef __u32 ifindex_t;
-typedef __u32 netns_t; /* inode of the network namespace */
-typedef __u64 kaddr_t; /* kernel text address; JSON: symbol+offset */
+typedef __u32 netns_t;	       /* inode of the network namespace */
+typedef __u8 ip_address_t[16]; /* IPv4 as ::ffff:a.b.c.d */
+typedef __u64 kaddr_t;	       /* kernel text address; JSON: symbol+offset */
 #define KSTACK_DEPTH 32
 typedef __u64 kstack_t[KSTACK_DEPTH]; /* innermost first, zero-terminated */
 #define PACKET_BYTES 128

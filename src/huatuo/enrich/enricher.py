@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ class Enricher:
     def __init__(self, host: Host, inventory: Inventory | None = None) -> None:
         self._host = host
         self._inventory = inventory or Inventory(host)
-        self._devices = DeviceNames(host, self._inventory.process_in_netns)
+        self._devices = DeviceNames(
+            host, self._inventory.process_in_netns, self._inventory.is_host_netns
+        )
         self._families = Families(self._inventory, self._devices)
         self.symbols = KernelSymbols(host)
 
@@ -120,6 +123,8 @@ class Enricher:
             return _mapped(column, gfp_names)
         if meaning == "ktime_ns_t":
             return _rfc3339(column, self._host)
+        if meaning == "ip_address_t":
+            return [_ip_address(row.tobytes()) for row in column]
         return _plain(column)
 
     def _nested(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
@@ -253,6 +258,12 @@ def _processes(batch: RecordBatch, subject: str) -> list[Process | None]:
 
     rows = zip(column("tgid"), column("comm"), column("tid"), strict=True)
     return [Process(pid, comm or "", tid) if pid or comm else None for pid, comm, tid in rows]
+
+
+def _ip_address(raw: bytes) -> str:
+    """16 bytes → "10.0.0.1" or "2001:db8::1"."""
+    address = IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
 
 
 def _interface_names(name: str) -> tuple[str, str]:

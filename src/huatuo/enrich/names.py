@@ -14,10 +14,16 @@ _MINOR_BITS = 20  # of the kernel's own dev_t (include/linux/kdev_t.h)
 
 
 class DeviceNames:
-    """Disks and network interfaces. `process_in_netns`: a process there, 0 for the host's own."""
+    """Disks and network interfaces. `process_in_netns`: a process there, or 0 if none is known."""
 
-    def __init__(self, host: Host, process_in_netns: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        process_in_netns: Callable[[int], int],
+        is_host_netns: Callable[[int], bool],
+    ) -> None:
         self._host = host
+        self._is_host_netns = is_host_netns
         self._process_in_netns = process_in_netns
         self._disks: dict[int, str] = {}
         self._interfaces: dict[int, dict[int, str]] = {}  # netns, 0 for the host's → names
@@ -47,6 +53,8 @@ class DeviceNames:
         if index == 0:
             return ""
         process = self._process_in_netns(netns) if netns else 0
+        if netns and not process and not self._is_host_netns(netns):
+            return f"if{index}"  # nobody there to ask
         key = netns if process else 0
         names = self._interfaces.get(key)
         if names is None:

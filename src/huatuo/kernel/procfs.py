@@ -18,6 +18,7 @@ __all__ = [
     "parse_keyed",
     "parse_netdev",
     "parse_pairs",
+    "parse_per_cpu",
     "parse_pressure",
     "parse_sockstat",
     "read",
@@ -137,6 +138,16 @@ def parse_headed(text: str, *wanted: str) -> dict[str, dict[str, int]]:
         values = zip(names, map(int, numbers), strict=True)
         found.setdefault(group[:-1], {}).update(values)
     return found
+
+
+def parse_per_cpu(text: str) -> dict[str, list[int]]:
+    """A line of names, and a line of hexadecimal numbers per CPU: net/stat/*."""
+    head, *cpus = text.splitlines()
+    rows = [[int(word, 16) for word in line.split()] for line in cpus]
+    return {
+        name: list(values)
+        for name, values in zip(head.split(), zip(*rows, strict=True), strict=True)
+    }
 
 
 def parse_pressure(text: str) -> dict[str, tuple[int, float]]:

@@ -49,6 +49,7 @@ _ALL = (
     Meaning("disk_t"),
     Meaning("ifindex_t"),
     Meaning("netns_t"),
+    Meaning("ip_address_t"),
     Meaning("kaddr_t"),
     Meaning("gfp_flags_t"),
     Meaning("kstack_t"),

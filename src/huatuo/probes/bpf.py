@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
@@ -36,9 +37,11 @@ SCALAR = "value"  # a key that is no struct only counts rows; it is no label
 # set by us, not by the user
 _INTERNAL: Mapping[str, Callable[[Host], int]] = {
     "cgroup_v1": lambda host: int(identity_is_v1(host)),
+    "jiffy_ns": lambda host: host.jiffy_ns,
     "page_size": lambda host: host.page_size,
     "wanted_cgroups": lambda _: 0,
 }
+_shared: dict[str, int] = {}  # map → descriptor, of all that probes share in this process
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
 
@@ -49,6 +52,7 @@ class BpfProbe(Probe):
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
     optional: ClassVar[Collection[str]] = ()  # roles that this kernel may lack
+    shares: ClassVar[Collection[str]] = ()  # maps that are one with those of other probes
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
@@ -110,10 +114,14 @@ class BpfProbe(Probe):
             opened.close()
             raise
         self.object = opened
+        for name in self.shares:
+            if name not in _shared:
+                _shared[name] = os.dup(opened.maps[name].fd)
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
+        shared = {name: _shared[name] for name in self.shares if name in _shared}
         return BpfObject(
-            self.object_path(), tunables, self.map_sizes, self.held, optional=self.optional
+            self.object_path(), tunables, self.map_sizes, self.held, shared, self.optional
         )
 
     def prepare(self, opened: BpfObject) -> None:
@@ -200,10 +208,12 @@ def label_name(field: Field) -> str:
 def label_values(
     field: Field, column: npt.NDArray[np.generic]
 ) -> list[str] | npt.NDArray[np.generic]:
-    """Enum members become their labels; identities stay numbers until enrichment."""
+    """Enum members become their labels, texts text; identities stay numbers until enrichment."""
     labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
     if labels:
         return [labels.get(int(value), str(value)) for value in column]
+    if column.dtype.kind == "S":
+        return [text.split(b"\0", 1)[0].decode(errors="replace") for text in column.tolist()]
     return column
 
 

@@ -79,14 +79,7 @@ struct request_row {
 	counter_t errors DOC("requests that ended with an error");
 };
 
-/* Filled from interrupts: elements come from the BPF allocator, only as many as there are pairs. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 8192);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct request_key);
-	__type(value, struct request_row);
-} requests SEC(".maps");
+COUNTERS(requests, struct request_key, struct request_row);
 
 struct block_request {
 	ktime_ns_t time DOC("when it completed");
@@ -194,19 +187,6 @@ static __always_inline __u64 issued_at(struct request *rq, enum operation operat
 	return operation == OPERATION_PASSTHROUGH ? rq->start_time_ns : 0;
 }
 
-static __always_inline struct request_row *find_row(const struct request_key *key)
-{
-	struct request_row *row = bpf_map_lookup_elem(&requests, key);
-
-	if (row)
-		return row;
-	bpf_map_update_elem(&requests, key, &empty_row, BPF_NOEXIST);
-	row = bpf_map_lookup_elem(&requests, key);
-	if (!row)
-		ACCOUNT(map_full);
-	return row;
-}
-
 static __always_inline void count_unstamped(void)
 {
 	__u32 zero = 0;
@@ -256,7 +236,7 @@ int BPF_PROG(block_rq_complete, struct request *rq, int status, unsigned int don
 	struct request_row *row;
 
 	key.operation = operation;
-	row = find_row(&key);
+	row = counter_row(&requests, &key, &empty_row);
 	if (!row)
 		return 0;
 	if (status)

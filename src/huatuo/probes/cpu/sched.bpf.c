@@ -356,11 +356,6 @@ static __always_inline void blame_occupants(struct cpu_state *cpu, struct task_s
 		report_contention(OCCUPANT(cpu, told), next, victim, now);
 }
 
-<<<<<<< HEAD
-/* The occupant of this CPU leaves: a new entry, or a longer one if its container was there before.
- */
-static __always_inline void remember_occupant(struct cpu_state *cpu, __u64 now)
-=======
 /*
  * The occupant of this CPU leaves: a new entry, or a longer one if it is of the container that was
  * there before and of the same process, or too short to be told apart from it. What interrupts a
@@ -368,7 +363,6 @@ static __always_inline void remember_occupant(struct cpu_state *cpu, __u64 now)
  */
 static __always_inline void remember_occupant(struct cpu_state *cpu, struct task_struct *prev,
 					      __u64 now)
->>>>>>> psched
 {
 	struct occupant *last = OCCUPANT(cpu, 1), *before = OCCUPANT(cpu, 2);
 	__u64 ran = now - cpu->since;
