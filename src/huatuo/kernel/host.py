@@ -15,6 +15,8 @@ from huatuo.errors import Malformed
 
 __all__ = ["Host"]
 
+_CLOCK_MONOTONIC_COARSE = 6  # uapi/linux/time.h
+
 
 @dataclass(frozen=True)
 class Host:
@@ -46,6 +48,11 @@ class Host:
             first, _, last = part.partition("-")
             found.extend(range(int(first), int(last or first) + 1))
         return found
+
+    @cached_property
+    def jiffy_ns(self) -> int:
+        """The kernel's tick: the resolution of its coarse clocks."""
+        return round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC, the clock of kernel records."""

@@ -7,8 +7,9 @@ form is not used without it. That is all a probe writes down; what a kernel cann
 trying, and the reason is kept.
 
 Programs in `iter/` sections are not attached: `run_iterator` runs them once. Those of a role in
-`held` are attached only by `attach_held`, for what is needed only sometimes, and those in
-`perf_event` sections only by `attach_perf_event`.
+`held` are attached only by `attach_held`, for what is needed only sometimes or may come later,
+those in `perf_event` sections only by `attach_perf_event`. A role in `optional` may have no form
+that works; the others run without it.
 
 Objects may share maps: those in `shared` are taken from the descriptors given there, and it is
 their owner who reads them.
@@ -82,12 +83,14 @@ class BpfObject:
         map_sizes: Mapping[str, int] | None = None,
         held: Collection[str] = (),
         shared: Mapping[str, int] | None = None,
+        optional: Collection[str] = (),
     ) -> None:
         self.path = path
         self.btf = Btf(path)
         self._tunables = dict(tunables or {})
         self._map_sizes = dict(map_sizes or {})
         self._held = set(held)
+        self._optional = set(optional)
         self._shared = dict(shared or {})
         self._missing: dict[str, str] = {}
         self._missing_maps: dict[str, str] = {}
@@ -138,9 +141,21 @@ class BpfObject:
 
         Raises BpfError where the kernel refuses.
         """
-        program = next(p for p in self.programs if p.role == role and p.used)
+        program = next((p for p in self.programs if p.role == role and p.used), None)
+        if program is None:
+            raise BpfError(self.why_not(role))
         if not program.links and not self._attach(program):
             raise BpfError(f"{program.section}: {self._missing[program.name]}")
+
+    def is_attached(self, role: str) -> bool:
+        return any(p.links for p in self.programs if p.role == role)
+
+    def why_not(self, role: str) -> str:
+        """Why no form of a role can be had, form by form; "" if one is used."""
+        forms = [p for p in self.programs if p.role == role]
+        if any(p.used for p in forms):
+            return ""
+        return "; ".join(f"{p.section}: {p.missing}" for p in forms if p.missing)
 
     def attach_perf_event(self, role: str, event: int) -> None:
         """Run a program on an open perf event, whose descriptor belongs to the object from now on.
@@ -240,7 +255,7 @@ class BpfObject:
 
     def _fail_if_last(self) -> None:
         """Raise if a role has no form left that can be had with all that accompanies it."""
-        used = {p.role for p in self.programs if p.used}
+        used = {p.role for p in self.programs if p.used} | self._optional
         idle = [p for p in self.programs if p.role not in used]
         if any(self._alternatives(p) for p in idle):
             reasons = "; ".join(f"{p.section}: {p.missing}" for p in idle if p.missing)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ from huatuo.probes.base import Account, Probe, Setting
 __all__ = ["SCALAR", "BpfProbe", "label_name"]
 
 SCALAR = "value"  # a key that is no struct only counts rows; it is no label
-_INTERNAL = {"cgroup_v1"}  # set by us, not by the user
+_INTERNAL = {"cgroup_v1", "jiffy"}  # set by us, not by the user
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
 
@@ -43,11 +44,14 @@ class BpfProbe(Probe):
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
+    late: ClassVar[Mapping[str, str]] = {}  # roles → kernel module that brings their hook
+    optional: ClassVar[Collection[str]] = ()  # roles without which the others still are of use
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
         self.object: BpfObject | None = None
         self._delivered = 0
+        self._tried: set[str] = set()  # modules whose hooks were looked for, since they are there
 
     @classmethod
     def object_path(cls) -> Path:
@@ -92,9 +96,9 @@ class BpfProbe(Probe):
         return [p.hook for p in self.object.programs if p.links]
 
     def start(self) -> None:
-        tunables = dict(self.settings)
-        if any(v.name == "cgroup_v1" for v in self.btf().variables(".rodata")):
-            tunables["cgroup_v1"] = int(identity_is_v1(self.host))
+        ours = {"cgroup_v1": int(identity_is_v1(self.host)), "jiffy": self.host.jiffy_ns}
+        names = {variable.name for variable in self.btf().variables(".rodata")}
+        tunables = {**self.settings, **{n: v for n, v in ours.items() if n in names}}
         opened = self._open(tunables)
         try:
             opened.load()
@@ -103,9 +107,46 @@ class BpfProbe(Probe):
             opened.close()
             raise
         self.object = opened
+        self._tried = set()
+        self._attach_late(first=True)
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
-        return BpfObject(self.object_path(), tunables, self.map_sizes, self.held)
+        held = {*self.held, *self.late}
+        return BpfObject(self.object_path(), tunables, self.map_sizes, held, optional=self.optional)
+
+    def _attach_late(self, first: bool = False) -> None:
+        """Hooks of modules, or of the kernel where that code is built in: once each is there."""
+        loaded = {module for module in self.late.values() if self._is_loaded(module)}
+        for role, module in self.late.items():
+            if self.is_wanted(role) and (first or module in loaded - self._tried):
+                with suppress(KernelLacks):  # not there, or changed: said by `notes`
+                    self._running().attach_held(role)
+        self._tried = loaded
+
+    def is_wanted(self, role: str) -> bool:  # noqa: ARG002
+        """Whether a role of `late` is of use, seeing what is attached."""
+        return True
+
+    def _is_loaded(self, module: str) -> bool:
+        return (self.host.sys / "module" / module).exists()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not watched for want of a hook."""
+        if self.object is None:
+            return []
+        found = [
+            f"without {role}: {why}" for role in self.optional if (why := self.object.why_not(role))
+        ]
+        waiting = {
+            module
+            for role, module in self.late.items()
+            if self.is_wanted(role) and not self.object.is_attached(role)
+        }
+        for module in sorted(waiting):
+            when = "not in this kernel" if module in self._tried else "attached once it is loaded"
+            found.append(f"hooks of {module}: {when}")
+        return found
 
     def prepare(self, opened: BpfObject) -> None:
         """Fill maps, after loading and before attaching."""
@@ -128,6 +169,7 @@ class BpfProbe(Probe):
                 yield found.key, keys, found.value, values
 
     def collect(self) -> Iterator[Metric]:
+        self._attach_late()
         for key, keys, value, values in self.tables():
             labels = {
                 label_name(f): Column(label_values(f, keys[f.name]), f.meaning)
