@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from huatuo.kernel import procfs
 from huatuo.kernel.host import Host
 
 __all__ = ["Mount", "mounts", "parse_mount"]
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
+# since commit d3476f3dad4a ("ext4: don't set SB_RDONLY after filesystem errors"), v6.12, ext4 has
+# a word of its own for what it does after an error
+_READ_ONLY = {"ro", "emergency_ro", "shutdown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def mounts(host: Host) -> Iterator[Mount]:
     """
     for process in ("1", "self"):
         try:
-            text = host.read(Path(host.proc, process, "mountinfo"))
+            text = procfs.read(str(host.proc / process / "mountinfo"))
         except OSError:
             continue
         for line in text.splitlines():
@@ -61,7 +64,7 @@ def parse_mount(line: str) -> Mount:
         filesystem,
         _plain(source),
         "ro" in words[5].split(","),
-        "ro" in super_options.split(","),
+        not _READ_ONLY.isdisjoint(super_options.split(",")),
     )
 
 
