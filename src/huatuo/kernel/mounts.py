@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from huatuo.kernel import procfs
@@ -12,8 +13,8 @@ from huatuo.kernel.host import Host
 __all__ = ["Mount", "mounts", "parse_mount"]
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-# since commit d3476f3dad4a ("ext4: don't set SB_RDONLY after filesystem errors"), v6.12, ext4 has
-# a word of its own for what it does after an error
+# What ext4 does after an error is not "ro" since commit d3476f3dad4a ("ext4: don't set SB_RDONLY
+# after filesystem errors"), v6.12 and stable kernels, and has this word since v6.15 only.
 _READ_ONLY = {"ro", "emergency_ro", "shutdown"}
 
 
@@ -39,7 +40,8 @@ class Mount:
 def mounts(host: Host) -> Iterator[Mount]:
     """In the order of mounting, so that of two with the same target the later one is seen.
 
-    Of our own namespace where that of process 1 cannot be read; nothing if neither can.
+    Of our own namespace where that of process 1 cannot be read; nothing if neither can. Lines of
+    another form are left out.
     """
     for process in ("1", "self"):
         try:
@@ -47,7 +49,8 @@ def mounts(host: Host) -> Iterator[Mount]:
         except OSError:
             continue
         for line in text.splitlines():
-            yield parse_mount(line)
+            with suppress(ValueError):
+                yield parse_mount(line)
         return
 
 

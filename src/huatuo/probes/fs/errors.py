@@ -31,6 +31,8 @@ _LOG = re.compile(
     r"(?P<kind>EXT[234]-fs|JBD2|Aborting journal|BTRFS|XFS|F2FS-fs|FAT-fs|exFAT-fs|ntfs3|NILFS|"
     r"GFS2|OCFS2|JFS|UBIFS)(?P<rest>.*)"
 )
+# From 6.12 (and stable kernels) to 6.14 nothing else says so; kernel/mounts.py
+_TURNED = re.compile(r"EXT4-fs \((?P<device>[^)]+)\): Remounting filesystem read-only")
 _NUMBERS = re.compile(r"[0-9]+|0x[0-9a-f]+")
 _DEVICE = re.compile(r"\((?:device )?([\w!.-]+)|(?:on|for)(?: device)? ([\w!.]+)")
 _KINDS = {"FAT-fs": "vfat", "exFAT-fs": "exfat", "JBD2": "ext4", "Aborting journal": "ext4"}
@@ -71,6 +73,7 @@ class Errors(BpfProbe):
         self._log: Kmsg | None = None
         self._no_log = ""
         self._writable: dict[int, str] = {}  # device → where it is mounted
+        self._declared: set[int] = set()  # what the log says is read-only
         self._look_at = 0.0
         self._lines: dict[str, float] = {}  # what the log said lately, without its numbers
         self._own = self._repeated = 0  # records made here, and lines that would have been some
@@ -101,9 +104,8 @@ class Errors(BpfProbe):
 
     def drain(self) -> Iterator[RecordBatch]:
         for batch in super().drain():
-            self._look_at = 0.0  # ext4 turns read-only after an error
             for disk in batch.rows["disk"].tolist():
-                self._writable.setdefault(disk, "")  # even if it was mounted a moment ago
+                self._suspect(disk)
             yield batch
         rows = [*self._from_log(), *self._turned_read_only()]
         if rows:
@@ -111,13 +113,21 @@ class Errors(BpfProbe):
             self._delivered += len(rows)
             yield RecordBatch(self.name, _RING, _schema(), np.concatenate(rows))
 
+    def _suspect(self, disk: int, read_only: bool = False) -> None:
+        """Look at once whether it turned read-only, even if it was mounted a moment ago."""
+        self._look_at = 0.0
+        self._writable.setdefault(disk, "")
+        if read_only:
+            self._declared.add(disk)
+
     def _find_writable(self) -> dict[int, str]:
         """All file systems that can be written to: device number → its first mount point."""
         found: dict[int, str] = {}
-        with suppress(ValueError):
-            for mount in mounts(self.host):
-                if not mount.filesystem_read_only:
-                    found.setdefault(mount.number, mount.target)
+        mounted = list(mounts(self.host))
+        self._declared &= {mount.number for mount in mounted}
+        for mount in mounted:
+            if not mount.filesystem_read_only and mount.number not in self._declared:
+                found.setdefault(mount.number, mount.target)
         return found
 
     def _turned_read_only(self) -> Iterator[Rows]:
@@ -135,6 +145,9 @@ class Errors(BpfProbe):
 
     def _from_log(self) -> Iterator[Rows]:
         for line in self._log.lines() if self._log else ():
+            if turned := _TURNED.match(line.text):
+                self._suspect(self._device_in(f"({turned['device']})"), read_only=True)
+                continue
             found = _LOG.match(line.text)
             if not found or line.priority > _WORST or self._is_said(line.text):
                 continue

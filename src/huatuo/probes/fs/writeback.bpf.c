@@ -162,10 +162,7 @@ static __always_inline int paused(struct bdi_writeback *wb, long jiffies, const 
 	return 0;
 }
 
-/*
- * Twelve arguments first: a kernel with eight refuses what reads the eleventh. Commit cb1c3bc1b4c1
- * ("mm/page-writeback: ..."): 6.17 or 6.18.
- */
+/* Twelve arguments first: a kernel with eight (6.18 and later) refuses what reads the eleventh. */
 SEC("tp_btf/balance_dirty_pages")
 int BPF_PROG(balance_dirty_pages__twelve, struct bdi_writeback *wb, unsigned long thresh,
 	     unsigned long bg_thresh, unsigned long dirty, unsigned long bdi_thresh,
