@@ -98,7 +98,7 @@ class BpfProbe(Probe):
     def start(self) -> None:
         ours = {"cgroup_v1": int(identity_is_v1(self.host)), "jiffy": self.host.jiffy_ns}
         names = {variable.name for variable in self.btf().variables(".rodata")}
-        tunables = {**self.settings, **{n: v for n, v in ours.items() if n in names}}
+        tunables = {n: v for n, v in {**self.settings, **ours}.items() if n in names}
         opened = self._open(tunables)
         try:
             opened.load()
