@@ -150,6 +150,10 @@ class BpfObject:
     def is_attached(self, role: str) -> bool:
         return any(p.links for p in self.programs if p.role == role)
 
+    def hook_of(self, role: str) -> str:
+        """What the role hangs on, or would."""
+        return next(p.hook for p in self.programs if p.role == role)
+
     def why_not(self, role: str) -> str:
         """Why no form of a role can be had, form by form; "" if one is used."""
         forms = [p for p in self.programs if p.role == role]

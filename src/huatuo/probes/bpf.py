@@ -44,7 +44,7 @@ class BpfProbe(Probe):
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
-    late: ClassVar[Mapping[str, str]] = {}  # roles → kernel module that brings their hook
+    late: ClassVar[Mapping[str, str]] = {}  # roles → module that brings their hook; "": the kernel
     optional: ClassVar[Collection[str]] = ()  # roles without which the others still are of use
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
@@ -138,14 +138,11 @@ class BpfProbe(Probe):
         found = [
             f"without {role}: {why}" for role in self.optional if (why := self.object.why_not(role))
         ]
-        waiting = {
-            module
-            for role, module in self.late.items()
-            if self.is_wanted(role) and not self.object.is_attached(role)
-        }
-        for module in sorted(waiting):
-            when = "not in this kernel" if module in self._tried else "attached once it is loaded"
-            found.append(f"hooks of {module}: {when}")
+        for role, module in self.late.items():
+            if self.is_wanted(role) and not self.object.is_attached(role):
+                waits = module and module not in self._tried
+                why = f"attached once {module} is loaded" if waits else "not in this kernel"
+                found.append(f"{self.object.hook_of(role)}: {why}")
         return found
 
     def prepare(self, opened: BpfObject) -> None:
