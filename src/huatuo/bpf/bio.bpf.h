@@ -31,6 +31,7 @@ struct bio_vec {
 };
 
 struct bvec_iter {
+	unsigned int bi_size;
 	unsigned int bi_idx;
 };
 
@@ -135,6 +136,13 @@ static __always_inline struct page *head_of(struct page *page)
 	if (head >> 32 == 0xffffffff)
 		return (struct page *)((__u64)page & head);
 	return (struct page *)(head - 1);
+}
+
+static __always_inline bool has_bytes(struct bio *bio)
+{
+	struct bio___data *data = (void *)bio;
+
+	return BPF_CORE_READ(data, bi_iter.bi_size);
 }
 
 /* The inode whose page cache the bio fills or empties; NULL for anonymous memory. */

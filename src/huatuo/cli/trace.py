@@ -20,7 +20,7 @@ from huatuo.kernel.host import Host
 from huatuo.model.event import Event
 from huatuo.probes.base import Account, Probe
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "owned", "run", "say_account", "show"]
 
 _POLL_SECONDS = 0.2
 _AFTER_BIRTH_SECONDS = 0.5
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         print(f"{probe.name}: {', '.join(probe.hooks)}", file=sys.stderr, flush=True)
         for event in _events(probe, enricher, duration, births, inventory):
-            if arguments.container and not _owned(event, arguments.container):
+            if arguments.container and not owned(event, arguments.container):
                 continue
             print_json(event) if arguments.json else print(show(event), flush=True)
             printed += 1
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         account = probe.account()
         probe.stop()
         births.close()
-    _say_account(account)
+    say_account(account)
     return 0
 
 
@@ -88,7 +88,8 @@ def _events(
             poller.poll(min(_POLL_SECONDS, max(end - time.monotonic(), 0)) * 1000)
 
 
-def _owned(event: Event, wanted: str) -> bool:
+def owned(event: Event, wanted: str) -> bool:
+    """Whether it is about that container, given by name or the beginning of its id."""
     owner = event.container
     return owner is not None and (
         owner.name == wanted or (len(wanted) >= 6 and owner.id.startswith(wanted))
@@ -104,7 +105,8 @@ def show(event: Event) -> str:
     return "\n".join(lines)
 
 
-def _say_account(account: Account) -> None:
+def say_account(account: Account) -> None:
+    """What became of all records, on standard error."""
     held = {**account.suppressed, **account.lost}
     missing = ", ".join(f"{count} {reason}" for reason, count in held.items() if count)
     print(

@@ -3,49 +3,15 @@
  * Reads, writes, opens and fsyncs of files, by kind of file system, around the system call. A hook
  * on system calls makes all of them slower, so latency.py attaches these programs in windows only.
  */
-#include <asm/unistd.h>
 #include "cgroup.bpf.h"
 #include "event.bpf.h"
 #include "histogram.bpf.h"
-#include "vfs.bpf.h"
+#include "syscall.bpf.h"
 
 #define CALLS 4096
 
 const volatile duration_ns_t slow_call DOC(
 	"a read, write or open of a file that takes at least this long is an event") = 1000000000;
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct fdtable {
-	unsigned int max_fds;
-	struct file **fd;
-};
-
-struct files_struct {
-	struct fdtable *fdt;
-};
-
-struct task_struct___files {
-	struct files_struct *files;
-};
-
-struct pt_regs___x86 {
-	unsigned long di;
-};
-
-struct pt_regs___arm64 {
-	__u64 regs[31];
-};
-
-#pragma clang attribute pop
-
-enum file_operation {
-	FILE_OPERATION_READ,
-	FILE_OPERATION_WRITE,
-	FILE_OPERATION_OPEN,
-	FILE_OPERATION_FSYNC,
-	FILE_OPERATION_NONE, /* another system call */
-};
 
 struct file_key {
 	cgroup_id_t cgroup DOC("container of the task");
@@ -98,47 +64,6 @@ struct { /* of a thread: what it is in */
 } calls SEC(".maps");
 
 static const struct file_row empty_row;
-
-static __always_inline enum file_operation operation_of(long number)
-{
-	switch (number) {
-	case __NR_read:
-	case __NR_pread64:
-	case __NR_readv:
-	case __NR_preadv:
-	case __NR_preadv2:
-		return FILE_OPERATION_READ;
-	case __NR_write:
-	case __NR_pwrite64:
-	case __NR_writev:
-	case __NR_pwritev:
-	case __NR_pwritev2:
-		return FILE_OPERATION_WRITE;
-#ifdef __NR_open /* arm64 has only the newer ones */
-	case __NR_open:
-	case __NR_creat:
-#endif
-	case __NR_openat:
-	case __NR_openat2:
-		return FILE_OPERATION_OPEN;
-	case __NR_fsync:
-	case __NR_fdatasync:
-		return FILE_OPERATION_FSYNC;
-	}
-	return FILE_OPERATION_NONE;
-}
-
-static __always_inline struct file *file_of(__u32 fd)
-{
-	struct task_struct___files *task = (void *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
-
-	if (fd >= BPF_CORE_READ(table, max_fds))
-		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	return file;
-}
 
 /* Not a pipe, a socket or a terminal, where reading is waiting for somebody. */
 static __always_inline bool has_data(struct inode *inode)
@@ -199,15 +124,6 @@ static __always_inline void count_call(const struct call *call, __s64 result, __
 		row->errors++;
 	if (now - call->since >= slow_call && call->operation != FILE_OPERATION_FSYNC)
 		report(call, &key, &place, file, now, result);
-}
-
-static __always_inline __u32 first_argument(struct pt_regs *regs)
-{
-#ifdef __TARGET_ARCH_arm64
-	return BPF_CORE_READ((struct pt_regs___arm64 *)regs, regs[0]);
-#else
-	return BPF_CORE_READ((struct pt_regs___x86 *)regs, di);
-#endif
 }
 
 SEC("tp_btf/sys_enter")
