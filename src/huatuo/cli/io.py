@@ -25,6 +25,7 @@ from huatuo.model.event import Event
 from huatuo.model.units import parse, show_bytes, show_duration
 from huatuo.probes.base import Probe, discover
 from huatuo.probes.block.files import MODES, Files, what_of
+from huatuo.probes.fs.sync import Sync
 
 __all__ = ["Use", "configure", "run"]
 
@@ -204,9 +205,9 @@ class _View:
             if (path := path_of(names))
         }
 
-    def _use(
-        self, key: Rows, row: Rows, past: Rows | None, paths: dict[tuple[int, int], str]
-    ) -> Use:
+    def _use(self, key: Any, row: Any, past: Any, paths: dict[tuple[int, int], str]) -> Use:
+        """`key` and `row`: one of the table's; `past`: the row at the last look, or None."""
+
         def since(name: str) -> int:
             return int(row[name]) - (int(past[name]) if past is not None else 0)
 
@@ -272,8 +273,8 @@ def _slow(arguments: argparse.Namespace) -> int:
             probe.start()
             stack.callback(probe.stop)
             probes.append(probe)
-            for note in probe.notes:
-                print(f"{name}: {note}", file=sys.stderr)
+            if isinstance(probe, Sync) and not probe.sees_all:
+                print("fsync is seen on ext4 only: no function can be hooked", file=sys.stderr)
         shown = count(1)
         try:
             for event in _events(probes, enricher, seconds(arguments)):

@@ -55,8 +55,13 @@ class Sync(BpfProbe):
     }
     subjects: ClassVar[Mapping[str, str]] = {"slow_syncs": "cgroup", "journal_stalls": "cgroup"}
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether fsyncs of every file system are seen, and not of ext4 only."""
+        return self._running().is_attached("sync")
+
     def is_wanted(self, role: str) -> bool:
-        return not (role.startswith("ext4_sync") and self._running().is_attached("sync"))
+        return not (role.startswith("ext4_sync") and self.sees_all)
 
     def collect(self) -> Iterator[Metric]:
         yield from super().collect()
