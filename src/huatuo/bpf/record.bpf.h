@@ -42,6 +42,8 @@ typedef __u8 ip_address_t[16]; /* IPv4 as ::ffff:a.b.c.d */
 typedef __u64 kaddr_t;	       /* kernel text address; JSON: symbol+offset */
 #define KSTACK_DEPTH 32
 typedef __u64 kstack_t[KSTACK_DEPTH]; /* innermost first, zero-terminated */
+#define PATH_BYTES 320
+typedef char path_t[PATH_BYTES]; /* names innermost first, each with its NUL; see vfs.bpf.h */
 #define PACKET_BYTES 128
 typedef __u8 packet_t[PACKET_BYTES]; /* the headers of a packet, and what follows them */
 

@@ -109,6 +109,7 @@ def show(event: Event) -> str:
 
 
 def say_account(account: Account) -> None:
+    """What became of all records, on standard error."""
     held = {**account.suppressed, **account.lost}
     missing = ", ".join(f"{count} {reason}" for reason, count in held.items() if count)
     print(

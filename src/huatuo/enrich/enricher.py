@@ -28,7 +28,7 @@ from huatuo.model.record import Field, RecordBatch, Schema
 from huatuo.model.units import show_bytes, show_duration
 from huatuo.probes.base import Probe
 
-__all__ = ["Enricher"]
+__all__ = ["Enricher", "path_of"]
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class Enricher:
             return _rfc3339(column, self._host)
         if meaning == "ip_address_t":
             return [_ip_address(row.tobytes()) for row in column]
+        if meaning == "path_t":
+            return [path_of(names) for names in column.tolist()]
         return _plain(column)
 
     def _nested(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
@@ -217,6 +219,18 @@ class _Lenient(dict[str, Any]):
 
     def __missing__(self, key: str) -> str:
         return "{" + key + "}"
+
+
+def path_of(names: bytes) -> str:
+    """A path from its names, innermost first, each ended by a NUL; "…/" where its start is cut off.
+
+    The root's own name is "/"; without any name there is no path.
+    """
+    parts = [name.decode(errors="replace") for name in names.split(b"\0") if name]
+    if not parts:
+        return ""
+    start = "/" if parts[-1] == "/" else "…/"
+    return start + "/".join(part for part in reversed(parts) if part != "/")
 
 
 def _subject(schema: Schema, preferred: str) -> str:

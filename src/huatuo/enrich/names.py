@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from huatuo.kernel.host import Host
+from huatuo.kernel.mounts import mounts
 
 __all__ = ["DeviceNames"]
 
@@ -30,7 +31,10 @@ class DeviceNames:
         self._read_ns = 0
 
     def disk(self, number: int) -> str:
-        """ "vda" for dev_t 253:0; "253:0" if the device has gone; "" for 0, no device."""
+        """ "vda" for dev_t 253:0; "253:0" if the device has gone; "" for 0, no device.
+
+        A file system without a disk of its own has a number too: its source is its name.
+        """
         self._expire()
         name = self._disks.get(number)
         if name is None:
@@ -44,8 +48,15 @@ class DeviceNames:
         try:
             link = os.readlink(f"{self._host.sys}/dev/block/{major}:{minor}")  # noqa: PTH115
         except OSError:
-            return f"{major}:{minor}"
+            return self._read_source(f"{major}:{minor}")
         return link.rpartition("/")[2].replace("!", "/")  # sysfs writes cciss/c0d0 as cciss!c0d0
+
+    def _read_source(self, device: str) -> str:
+        """What is mounted with that number: overlay, server:/export, or the first disk of btrfs."""
+        for mount in mounts(self._host):
+            if mount.device == device:
+                return mount.source.removeprefix("/dev/")
+        return device
 
     def interface(self, index: int, netns: int = 0) -> str:
         """ "eth0"; "if7" if it is unknown; "" for 0, no interface."""

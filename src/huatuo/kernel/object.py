@@ -7,10 +7,9 @@ form is not used without it. That is all a probe writes down; what a kernel cann
 trying, and the reason is kept.
 
 Programs in `iter/` sections are not attached: `run_iterator` runs them once. Those of a role in
-`held` are attached only by `attach_held`, for what is needed only sometimes, and those in
-`perf_event` sections only by `attach_perf_event`.
-
-A role in `optional` may be missing: the probe says less without it, and its reason is kept.
+`held` are attached only by `attach_held`, for what is needed only sometimes or may come later,
+those in `perf_event` sections only by `attach_perf_event`. A role in `optional` may have no form
+that works; the others run without it.
 
 Objects may share maps: those in `shared` are taken from the descriptors given there, and it is
 their owner who reads them.
@@ -146,9 +145,25 @@ class BpfObject:
 
         Raises BpfError where the kernel refuses.
         """
-        program = next(p for p in self.programs if p.role == role and p.used)
+        program = next((p for p in self.programs if p.role == role and p.used), None)
+        if program is None:
+            raise BpfError(self.why_not(role))
         if not program.links and not self._attach(program):
             raise BpfError(f"{program.section}: {self._missing[program.name]}")
+
+    def is_attached(self, role: str) -> bool:
+        return any(p.links for p in self.programs if p.role == role)
+
+    def hook_of(self, role: str) -> str:
+        """What the role hangs on, or would."""
+        return next(p.hook for p in self.programs if p.role == role)
+
+    def why_not(self, role: str) -> str:
+        """Why no form of a role can be had, form by form; "" if one is used."""
+        forms = [p for p in self.programs if p.role == role]
+        if any(p.used for p in forms):
+            return ""
+        return "; ".join(f"{p.section}: {p.missing}" for p in forms if p.missing)
 
     def attach_perf_event(self, role: str, event: int) -> None:
         """Run a program on an open perf event, whose descriptor belongs to the object from now on.

@@ -54,6 +54,7 @@ _ALL = (
     Meaning("gfp_flags_t"),
     Meaning("kstack_t"),
     Meaning("text_t"),
+    Meaning("path_t"),
     Meaning("packet_t"),
     Meaning("counter_t", Role.COUNTER),
     Meaning("counter_ns_t", Role.COUNTER, unit="seconds", scale=1e-9),

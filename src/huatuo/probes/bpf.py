@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,13 +52,15 @@ class BpfProbe(Probe):
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
-    optional: ClassVar[Collection[str]] = ()  # roles that this kernel may lack
     shares: ClassVar[Collection[str]] = ()  # maps that are one with those of other probes
+    late: ClassVar[Mapping[str, str]] = {}  # roles → module that brings their hook; "": the kernel
+    optional: ClassVar[Collection[str]] = ()  # roles without which the others still are of use
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
         self.object: BpfObject | None = None
         self._delivered = 0
+        self._tried: set[str] = set()  # modules whose hooks were looked for, since they are there
 
     @classmethod
     def object_path(cls) -> Path:
@@ -117,12 +120,46 @@ class BpfProbe(Probe):
         for name in self.shares:
             if name not in _shared:
                 _shared[name] = os.dup(opened.maps[name].fd)
+        self._tried = set()
+        self._attach_late(first=True)
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
+        held = {*self.held, *self.late}
         shared = {name: _shared[name] for name in self.shares if name in _shared}
         return BpfObject(
-            self.object_path(), tunables, self.map_sizes, self.held, shared, self.optional
+            self.object_path(), tunables, self.map_sizes, held, shared, self.optional
         )
+
+    def _attach_late(self, first: bool = False) -> None:
+        """Hooks of modules, or of the kernel where that code is built in: once each is there."""
+        loaded = {module for module in self.late.values() if self._is_loaded(module)}
+        for role, module in self.late.items():
+            if self.is_wanted(role) and (first or module in loaded - self._tried):
+                with suppress(KernelLacks):  # not there, or changed: said by `notes`
+                    self._running().attach_held(role)
+        self._tried = loaded
+
+    def is_wanted(self, role: str) -> bool:  # noqa: ARG002
+        """Whether a role of `late` is of use, seeing what is attached."""
+        return True
+
+    def _is_loaded(self, module: str) -> bool:
+        return (self.host.sys / "module" / module).exists()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not watched for want of a hook."""
+        if self.object is None:
+            return []
+        found = [
+            f"without {role}: {why}" for role in self.optional if (why := self.object.why_not(role))
+        ]
+        for role, module in self.late.items():
+            if self.is_wanted(role) and not self.object.is_attached(role):
+                waits = module and module not in self._tried
+                why = f"attached once {module} is loaded" if waits else "not in this kernel"
+                found.append(f"{self.object.hook_of(role)}: {why}")
+        return found
 
     def prepare(self, opened: BpfObject) -> None:
         """Fill maps, after loading and before attaching."""
@@ -145,6 +182,7 @@ class BpfProbe(Probe):
                 yield found.key, keys, found.value, values
 
     def collect(self) -> Iterator[Metric]:
+        self._attach_late()
         for key, keys, value, values in self.tables():
             labels = {
                 label_name(f): Column(label_values(f, keys[f.name]), f.meaning)
