@@ -671,6 +671,19 @@ static __always_inline void unwind_user(struct unwinder *u, struct task_struct *
 		bpf_loop(SCANNED_WORDS, scan_word, &context, 0);
 }
 
+/* The id of a stack: start_hash, then hash for each frame. */
+static __always_inline void start_hash(struct unwinder *u)
+{
+	u->stack.id = 0x2545f4914f6cdd1dULL + u->stack.status;
+}
+
+static __always_inline void hash(struct unwinder *u, __u64 frame)
+{
+	__u64 id = (u->stack.id ^ frame) * 0x9e3779b97f4a7c15ULL;
+
+	u->stack.id = id ^ id >> 32;
+}
+
 static int hash_frame(__u32 index, struct unwinder **context)
 {
 	struct unwinder *u = *context;
@@ -688,22 +701,18 @@ static int hash_frame(__u32 index, struct unwinder **context)
 		if (frame & NOWHERE) /* means something in this process only */
 			frame ^= (__u64)u->stack.tgid << 48;
 	}
-	u->stack.id = (u->stack.id ^ frame) * 0x9e3779b97f4a7c15ULL;
-	u->stack.id ^= u->stack.id >> 32;
+	hash(u, frame);
 	return 0;
 }
 
 /*
- * Give the stack in u->stack its id and, the first time, send it. Returns the id, 0 if the stack is
- * new and the ring full: then nobody would understand the sample.
+ * Send the stack with its id, the first time. Returns the id, 0 if the stack is new and the ring
+ * full: then nobody would understand the sample.
  */
-static __always_inline __u64 send_stack(struct unwinder *u)
+static __always_inline __u64 send_hashed(struct unwinder *u)
 {
-	__u32 one = 1, count = u->stack.kernel_count + u->stack.user_count;
+	__u32 one = 1;
 
-	u->stack.id = 0x2545f4914f6cdd1dULL + u->stack.status;
-	bpf_loop(count < KERNEL_FRAMES + USER_FRAMES ? count : KERNEL_FRAMES + USER_FRAMES,
-		 hash_frame, &u, 0);
 	if (!u->stack.id)
 		u->stack.id = 1;
 	if (bpf_map_lookup_elem(&known_stacks, &u->stack.id))
@@ -712,6 +721,16 @@ static __always_inline __u64 send_stack(struct unwinder *u)
 		return 0;
 	bpf_map_update_elem(&known_stacks, &u->stack.id, &one, BPF_ANY);
 	return u->stack.id;
+}
+
+static __always_inline __u64 send_stack(struct unwinder *u)
+{
+	__u32 count = u->stack.kernel_count + u->stack.user_count;
+
+	start_hash(u);
+	bpf_loop(count < KERNEL_FRAMES + USER_FRAMES ? count : KERNEL_FRAMES + USER_FRAMES,
+		 hash_frame, &u, 0);
+	return send_hashed(u);
 }
 
 #endif

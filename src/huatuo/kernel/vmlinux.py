@@ -1,6 +1,6 @@
-"""Enums of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
+"""Types of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
 
-Format: include/uapi/linux/btf.h. libbpf maps the types; only the enum asked for is decoded.
+Format: include/uapi/linux/btf.h. libbpf maps the types; only an enum that is asked for is decoded.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import cache
 from huatuo.errors import KernelLacks
 from huatuo.kernel.libbpf import lib
 
-__all__ = ["kernel_enum"]
+__all__ = ["has_struct", "kernel_enum"]
 
-_ENUM, _ENUM64 = 6, 19
+_STRUCT, _ENUM, _ENUM64 = 4, 6, 19
 _HEADER = 12  # struct btf_type: name offset, info, size
 
 
@@ -45,6 +45,12 @@ def kernel_enum(name: str) -> dict[int, str]:
         if found > 0:
             return _labels(name, _members(btf, found, layout))
     return {}
+
+
+def has_struct(name: str) -> bool:
+    """Whether this kernel has a `struct name`."""
+    btf = _vmlinux()
+    return bool(btf) and lib().btf__find_by_name_kind(btf, name.encode(), _STRUCT) > 0
 
 
 def _members(btf: int, type_id: int, layout: str) -> list[tuple[str, int]]:
