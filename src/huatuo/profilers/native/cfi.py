@@ -1,7 +1,7 @@
 """The programs in .eh_frame and .debug_frame that say, address by address, how to find the caller.
 
-Only the CFA, the return address, the frame pointer and rbx (Machine.base) are followed: the unwinder
-carries nothing else from frame to frame.
+Only the CFA, the return address, the frame pointer and rbx (Machine.base) are followed: the
+unwinder carries nothing else from frame to frame.
 
 Format: DWARF 5, 6.4; Linux Standard Base; opcodes of GNU and of Arm's ABI.
 """
