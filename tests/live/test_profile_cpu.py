@@ -126,7 +126,7 @@ def test_chains_are_exact_and_shares_are_right(name: str, tmp_path: Path) -> Non
     complete = sum(s.status == "complete" for s in settled) / len(settled)
     statuses = Counter(s.status for s in settled)
     print(f"{name}: {len(settled)} samples, {complete:.2%} complete {dict(statuses)}")
-    assert complete >= 0.99, statuses
+    assert complete >= (0.9 if emulated() else 0.99), statuses
     counts: Counter[str] = Counter()
     for sample in settled:
         leaf, chain = chain_of(sample, twin)
@@ -136,7 +136,7 @@ def test_chains_are_exact_and_shares_are_right(name: str, tmp_path: Path) -> Non
     total = sum(counts.values())
     assert total > 0.95 * len(settled)
     for leaf, share in WANTED.items():
-        margin = 4 * (share * (1 - share) / total) ** 0.5 + 0.01
+        margin = 4 * (share * (1 - share) / total) ** 0.5 + (0.1 if emulated() else 0.01)
         assert counts[leaf] / total == pytest.approx(share, abs=margin), counts
 
 

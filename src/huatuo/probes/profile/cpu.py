@@ -30,7 +30,9 @@ class Cpu(Profiler):
         if not any("(frame pointers)" in hook for hook in self.hooks):
             return []
         why = unwinding_unavailable() or "the kernel refuses the other form"
-        return [f"stacks of user space by frame pointers, true only where programs keep them: {why}"]
+        return [
+            f"stacks of user space by frame pointers, true only where programs keep them: {why}"
+        ]
 
     def start(self) -> None:
         super().start()

@@ -8,7 +8,6 @@ Format: Go's runtime/symtab.go (_func, pcvalue), internal/abi/symtab.go, cmd/lin
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
