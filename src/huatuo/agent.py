@@ -105,6 +105,7 @@ class Agent:
         self._watched: set[int] = set()
         self._watched_generation = 0
         self._births: Births | None = None
+        self._serving: asyncio.TimerHandle | None = None  # goes on with what the unwinder was asked
 
     async def run_forever(self) -> None:
         """Start the probes and do all periodic work until cancelled."""
@@ -197,9 +198,15 @@ class Agent:
 
     def _serve_unwinder(self) -> None:
         """The kernel side waits for rows: the next sample of that code is whole if it has them."""
+        if self._serving is not None:
+            self._serving.cancel()
+            self._serving = None
         if self.probe_set.unwinder is not None:
             with _surviving("stacks of new code end early"):
-                self.probe_set.unwinder.serve()
+                pause = self.probe_set.unwinder.serve()
+                if pause is not None:
+                    loop = asyncio.get_running_loop()
+                    self._serving = loop.call_later(pause, self._serve_unwinder)
 
     async def _store_profiles(self) -> None:
         for batch in self.profiling.samples():

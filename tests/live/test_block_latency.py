@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +12,7 @@ import pytest
 from huatuo.model.metric import Metric, edges
 from huatuo.probes.block.latency import Latency
 from tests.live.conftest import cgroup, disturbed, events, metric, row, running
-from tests.live.disk import Disk, loop, mounted, null_blk, scsi_debug, small_tmpfs
+from tests.live.disk import Disk, loop, null_blk, small_tmpfs
 from tests.live.stall import stall
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]

@@ -16,7 +16,7 @@ import pytest
 
 from huatuo.model.metric import Metric
 from huatuo.probes.memory.compaction import Compaction
-from tests.live.conftest import HOST, cgroup, disturbed, events, metric, need, row, running
+from tests.live.conftest import HOST, cgroup, disturbed, events, metric, row, running
 from tests.live.memory import MIB, need_disposable_host, pairs, vmstat
 from tests.live.stall import stall
 

@@ -1,4 +1,4 @@
-"""Enums of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
+"""Types of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
 
 Format: include/uapi/linux/btf.h. libbpf reads the types (12 ms, 8 MB) for as long as an enum is
 decoded; what was decoded is kept, the types are not.
@@ -15,9 +15,9 @@ from functools import cache
 from huatuo.errors import KernelLacks
 from huatuo.kernel.libbpf import lib
 
-__all__ = ["kernel_enum"]
+__all__ = ["has_struct", "kernel_enum"]
 
-_ENUM, _ENUM64 = 6, 19
+_STRUCT, _ENUM, _ENUM64 = 4, 6, 19
 _COUNTING = ("NR_", "__")
 _HEADER = 12  # struct btf_type: name offset, info, size
 
@@ -52,6 +52,12 @@ def kernel_enum(name: str) -> dict[int, str]:
             if found > 0:
                 return _labels(name, _members(btf, found, layout))
     return {}
+
+
+def has_struct(name: str) -> bool:
+    """Whether this kernel has a `struct name`."""
+    with _vmlinux() as btf:
+        return bool(btf) and lib().btf__find_by_name_kind(btf, name.encode(), _STRUCT) > 0
 
 
 def _members(btf: int, type_id: int, layout: str) -> list[tuple[str, int]]:

@@ -126,9 +126,7 @@ class BpfProbe(Probe):
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
         held = {*self.held, *self.late}
         shared = {name: _shared[name] for name in self.shares if name in _shared}
-        return BpfObject(
-            self.object_path(), tunables, self.map_sizes, held, shared, self.optional
-        )
+        return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, self.optional)
 
     def _attach_late(self, first: bool = False) -> None:
         """Hooks of modules, or of the kernel where that code is built in: once each is there."""

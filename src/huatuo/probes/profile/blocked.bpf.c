@@ -103,7 +103,7 @@ static __always_inline bool is_blocked(struct task_struct *task, __u32 *kind)
 		return false;
 	if (state == TASK_RUNNING) {
 		*kind = BLOCKED_RUNNABLE;
-		return !t->on_cpu;
+		return !BPF_CORE_READ_BITFIELD(t, on_cpu); /* a byte in newer kernels */
 	}
 	if (state & TASK_UNINTERRUPTIBLE) {
 		*kind = BPF_CORE_READ_BITFIELD(t, in_iowait) ? BLOCKED_IO : BLOCKED_UNINTERRUPTIBLE;
