@@ -202,8 +202,10 @@ def profiling_metrics(
     counter, gauge, symbols = Role.COUNTER, Role.GAUGE, profiling.symbols
     if unwinder is not None:
         yield Metric.of("huatuo_unwind_files", gauge, "files met", {(): float(unwinder.files)})
-        pages = {(): float(unwinder.pages)}
+        pages = {(): float(unwinder.counts.pages)}
         yield Metric.of("huatuo_unwind_pages_total", counter, "pages of code compiled", pages)
+        seconds = {(): unwinder.counts.seconds}
+        yield Metric.of("huatuo_unwind_seconds_total", counter, "CPU time of that", seconds)
         lost = {(what,): float(count) for what, count in unwinder.lost().items()}
         lost["unknown_stacks",] = float(sum(profiling.unknown.values()))
         yield Metric.of(

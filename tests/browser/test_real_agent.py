@@ -1,4 +1,4 @@
-"""The web UI over a real agent on real kernel data, as somebody uses it who looks for what is wrong.
+"""The web UI over a real agent on real kernel data, as somebody uses it who looks for a fault.
 
 Programs with known functions run in cgroups of their own; what the pages show of them is compared
 with what the programs were told to do.
@@ -256,13 +256,13 @@ def kill_by_memory(group: Group) -> None:
 def seen(page: Page, text: str) -> float:
     """Seconds until an event with that text is on the screen."""
     began = time.monotonic()
-    row = f"[...document.querySelectorAll('.events tbody tr')].some(r => r.innerText.includes({text!r}))"
-    page.wait(row, 30)
+    rows = "[...document.querySelectorAll('.events tbody tr')]"
+    page.wait(f"{rows}.some(row => row.innerText.includes({text!r}))", 30)
     return time.monotonic() - began
 
 
 def test_events_are_seen_at_once_and_lead_to_their_profile(page: Page, scene: Scene) -> None:
-    """A killed process and a dropped packet, live; facets; the record; the profile of the moment."""
+    """A killed process and a dropped packet, live; facets; the record; its profile."""
     page.open(scene.url + "#/events?range=5m")
     page.wait("!!document.querySelector('.live-state.on')", 60)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 __all__ = [
-    "Disk", "DiskStat", "delayed", "flakey", "loop", "mounted", "null_blk", "scsi_debug", "small_tmpfs",
-]  # fmt: skip
+    *("Disk", "DiskStat", "delayed", "flakey", "loop", "mounted", "null_blk", "scsi_debug"),
+    "small_tmpfs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,9 @@ def mounted(disk: Disk, kind: str, options: str = "defaults") -> Iterator[Path]:
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     subprocess.run(["modprobe", "-q", kind], check=False)
-    if not any(line.split()[-1] == kind for line in Path("/proc/filesystems").open()):
+    if not any(
+        line.split()[-1] == kind for line in Path("/proc/filesystems").read_text().splitlines()
+    ):
         pytest.skip(f"this kernel has no {kind}")
     output(program, *arguments, disk.path)
     with tempfile.TemporaryDirectory(prefix="huatuo-mount-") as folder:

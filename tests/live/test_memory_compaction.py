@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -155,4 +156,4 @@ def stat_all(folder: str) -> None:
     """Inodes and directory entries: the kernel's reclaimable objects."""
     for root, _, files in os.walk(folder):
         for name in files:
-            os.stat(os.path.join(root, name), follow_symlinks=False)
+            Path(root, name).lstat()

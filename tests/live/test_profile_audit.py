@@ -62,7 +62,7 @@ def burned(group: Group, program: Path) -> tuple[int, float, float, float]:
 
 
 def test_cpu_time_adds_up_to_what_a_process_used(running: Running, tmp_path: Path) -> None:
-    """For its container and its pid alike; the host's adds up to /proc/stat's but for what was lost."""
+    """For its container and its pid alike; the host's adds up to /proc/stat's but for losses."""
     program = compiled(tmp_path, "chain.c", "-O2")
     time.sleep(2)  # so that metrics of the time before are there
     with cgroup("audit-cpu") as group:

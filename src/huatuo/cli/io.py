@@ -159,7 +159,9 @@ class _View:
     def __init__(self, host: Host, arguments: argparse.Namespace) -> None:
         self._host, self._arguments = host, arguments
         self._inventory = Inventory(host)
-        self._devices = DeviceNames(host, self._inventory.process_in_netns)
+        self._devices = DeviceNames(
+            host, self._inventory.process_in_netns, self._inventory.is_host_netns
+        )
         self._labels = Files.event_schemas()["slow_requests"].field("filesystem").labels
         self._before: dict[bytes, Any] = {}  # rows of the table as they were
 

@@ -115,7 +115,8 @@ static __always_inline enum kind kind_of(int state, int congestion, int timer)
 {
 	if (state == TCP_STATE_SYN_SENT)
 		return KIND_SYN;
-	if (congestion == CA_LOSS) /* entered before the timer sends; acknowledgements set it anew */
+	if (congestion ==
+	    CA_LOSS) /* entered before the timer sends; acknowledgements set it anew */
 		return timer == TIMER_NONE ? KIND_TIMEOUT : KIND_AFTER_TIMEOUT;
 	if (congestion == CA_RECOVERY)
 		return KIND_FAST;

@@ -86,7 +86,7 @@ class CodeFlow:
         certain += [once[counts > 1], self._after_ends(once)]
         likely = [self._after_ends(self._in_code(likely))]
         jumps = [each[each % _ALIGNED == 0] for each in jumps]
-        return tuple(self._in_code(each) for each in (certain, likely, [*jumps, once]))
+        return self._in_code(certain), self._in_code(likely), self._in_code([*jumps, once])
 
     def _read(self, segment: Segment) -> bytes:
         return self._elf.read(segment.offset, min(segment.size, _MOST_SEARCHED))
