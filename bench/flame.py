@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.browser.chromium import Browser, Page, find
 from tests.browser.conftest import served
-from tests.serve.fake_node import FakeNode
+from tests.serve.fake_node import on_disk
 
 _NODES = 100_000
 _SHOWN = "!!document.querySelector('.flame-bar') && !document.querySelector('.stale')"
@@ -91,8 +91,11 @@ def run(rounds: int) -> str:  # noqa: ARG001  (one is enough: hundreds of frames
     program = find()
     if program is None:
         return "### flame graphs in a browser\n\nno chromium on this machine"
-    node = FakeNode(history_seconds=1800, nodes=_NODES)
-    with Browser(program) as browser, contextmanager(served)(node) as site:
+    with (
+        Browser(program) as browser,
+        on_disk(history_seconds=1800, nodes=_NODES) as node,
+        contextmanager(served)(node) as site,
+    ):
         page = browser.page()
         moving = _rows(page, site.url)
         stalls = _stalls(page, site.url)

@@ -82,6 +82,8 @@ def _event(ring: str, schema: Schema) -> Iterator[str]:
     yield "| field | |\n|---|---|"
     for field in schema:
         yield f"| `{field.json_name}` | {field.help} |"
+        for inner in field.members:
+            yield f"| `{field.json_name}[].{inner.json_name}` | {inner.help} |"
 
 
 def _commands() -> Iterator[str]:

@@ -109,6 +109,7 @@ class Agent:
         self._watched_generation = 0
         self._cgroup_events: CgroupEvents | None = None
         self._next_look: asyncio.TimerHandle | None = None
+        self._serving: asyncio.TimerHandle | None = None  # goes on with what the unwinder was asked
 
     async def run_forever(self) -> None:
         """Start the probes and do all periodic work until cancelled."""
@@ -216,9 +217,15 @@ class Agent:
 
     def _serve_unwinder(self) -> None:
         """The kernel side waits for rows: the next sample of that code is whole if it has them."""
+        if self._serving is not None:
+            self._serving.cancel()
+            self._serving = None
         if self.probe_set.unwinder is not None:
             with _surviving("stacks of new code end early"):
-                self.probe_set.unwinder.serve()
+                pause = self.probe_set.unwinder.serve()
+                if pause is not None:
+                    loop = asyncio.get_running_loop()
+                    self._serving = loop.call_later(pause, self._serve_unwinder)
 
     async def _store_profiles(self) -> None:
         for batch in self.profiling.samples():
@@ -308,7 +315,9 @@ class Agent:
         return [self._state(entry) for entry in self.probe_set.entries.values()]
 
     def _state(self, entry: Entry) -> ProbeState:
-        return describe(entry, self.governor.costs.get(entry.name))
+        governor, name = self.governor, entry.name
+        pace, unknown = governor.paces.get(name, 1.0), self.profiling.unknown.get(name, 0)
+        return describe(entry, governor.costs.get(name), pace, unknown)
 
     def decisions(self) -> list[Decision]:
         return list(self.governor.decisions)

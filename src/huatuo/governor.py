@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 ENTRY_NS = 64  # entering a tp_btf program, outside what its statistics see; bench/entry.py
 _HEADROOM = 0.8  # restore only up to this share of the budget
 _WORTHWHILE = 0.02  # of the excess: what a probe must cost for stopping it to help
+_LEAST_WATCHED = 0.1  # of a measurement, for a probe that is attached at times only
 _SLOWEST = 1 / 16  # share of its rate that a profiler keeps
 _SPEED_UP_BELOW = 0.4  # of the budget, so that twice the rate still fits
 _AGAIN_SECONDS = 10.0  # after which an exceeded budget is measured again
@@ -97,6 +98,7 @@ class Governor:
         self._window_began = 0.0
         self._before: dict[str, dict[str, Statistics]] = {}
         self._own_before: dict[str, float] = {}
+        self._watched_before: dict[str, float] = {}
         self._cpu_before: tuple[float, float] | None = None
         self._over = False
         self._unmeasurable = self._helpless = False
@@ -125,6 +127,7 @@ class Governor:
         running = list(self._probes.running())
         self._before = {entry.name: probe.cost() for entry, probe in running}
         self._own_before = {entry.name: probe.own_seconds() for entry, probe in running}
+        self._watched_before = {entry.name: probe.watched_seconds() for entry, probe in running}
 
     def end_window(self) -> None:
         """Switch statistics off and compute each probe's cost per second."""
@@ -134,7 +137,12 @@ class Governor:
         for entry, probe in self._probes.running():
             before = self._before.get(entry.name)
             if before is not None:
-                cost = self._cost(entry, before, probe.cost(), seconds)
+                watched = probe.watched_seconds() - self._watched_before[entry.name]
+                if probe.duty() < 1 and watched < seconds * _LEAST_WATCHED:
+                    continue  # it was not attached: what is known of it still holds
+                # attached for a part of the window, it stands for as much more
+                share = probe.duty() * seconds / watched if probe.duty() < 1 else 1.0
+                cost = self._cost(entry, before, probe.cost(), seconds / share)
                 own = max(probe.own_seconds() - self._own_before[entry.name], 0.0)
                 cost.collect_ratio += own / seconds / self._host.cpus
                 self.costs[entry.name] = cost

@@ -28,8 +28,10 @@ __all__ = [
 ]
 
 
-def describe(entry: Entry, cost: Cost | None = None) -> ProbeState:
-    """The state of one probe for people and API."""
+def describe(
+    entry: Entry, cost: Cost | None = None, pace: float = 1.0, without_stack: int = 0
+) -> ProbeState:
+    """The state of one probe for people and API; `without_stack`: samples that had to be left."""
     cls, probe, cost = entry.cls, entry.probe, cost or Cost()
     account = probe.account() if probe else None
     kinds = [
@@ -38,8 +40,8 @@ def describe(entry: Entry, cost: Cost | None = None) -> ProbeState:
     ]
     lost = dict(account.lost) if account else {}
     missed = sum(s.recursion_misses for s in probe.cost().values()) if probe else 0
-    if missed:
-        lost["recursion"] = missed
+    lost |= {"recursion": missed} if missed else {}
+    lost |= {"without_stack": without_stack} if without_stack else {}
     return ProbeState(
         name=entry.name,
         status=entry.status,
@@ -58,6 +60,7 @@ def describe(entry: Entry, cost: Cost | None = None) -> ProbeState:
         lost=lost,
         collect_seconds=entry.collect_seconds,
         collect_errors=entry.collect_errors + (probe.collect_errors if probe else 0),
+        pace_ratio=pace,
     )
 
 
@@ -199,10 +202,12 @@ def profiling_metrics(
     counter, gauge, symbols = Role.COUNTER, Role.GAUGE, profiling.symbols
     if unwinder is not None:
         yield Metric.of("huatuo_unwind_files", gauge, "files met", {(): float(unwinder.files)})
-        pages = {(): float(unwinder.pages)}
+        pages = {(): float(unwinder.counts.pages)}
         yield Metric.of("huatuo_unwind_pages_total", counter, "pages of code compiled", pages)
+        seconds = {(): unwinder.counts.seconds}
+        yield Metric.of("huatuo_unwind_seconds_total", counter, "CPU time of that", seconds)
         lost = {(what,): float(count) for what, count in unwinder.lost().items()}
-        lost["unknown_stacks",] = float(profiling.unknown)
+        lost["unknown_stacks",] = float(sum(profiling.unknown.values()))
         yield Metric.of(
             "huatuo_unwind_lost_total", counter, "what there was no room for", lost, ["what"]
         )

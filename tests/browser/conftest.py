@@ -12,8 +12,7 @@ from huatuo.model.event import Event
 from huatuo.serve.app import create_app
 from huatuo.serve.server import serve
 from tests.browser.chromium import Browser, Page, find
-from tests.serve.fake_node import FakeNode
-from tests.serve.profile_double import add_profiles
+from tests.serve.fake_node import FakeNode, on_disk
 
 
 @dataclass
@@ -41,7 +40,6 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
             ready.set_result((port, loop, task))
 
         app = create_app(node, token=token, require_token=bool(token))
-        add_profiles(app, node.profiles)
         await serve(app, "127.0.0.1", 0, started=started)
 
     def run() -> None:
@@ -65,7 +63,8 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """Its history ends when it is made, so it does not serve for long."""
-    yield from served(FakeNode(history_seconds=1800))
+    with on_disk(history_seconds=1800) as node:
+        yield from served(node)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +73,7 @@ def empty_site() -> Iterator[Site]:
 
 
 def served_with_token() -> Iterator[Site]:
-    return served(FakeNode(history_seconds=60), "s3cret")
+    return served(FakeNode(history_seconds=60, nodes=1000), "s3cret")
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def stacks(node: FakeNode, type_: str = "cpu", container: str = "") -> Counter[P
     """Value of each stack of functions, outermost first, straight from the samples."""
     start, end = node.profiled
     found: Counter[Path] = Counter()
-    for batch in node.profiles._batches:
+    for batch in node.samples:
         if batch.type != type_ or (container and batch.labels[0]["container"] != container):
             continue
         mask = (batch.times >= start) & (batch.times <= end)

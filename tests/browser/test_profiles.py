@@ -284,7 +284,9 @@ def test_nothing_to_compare_with_is_said(page: Page, site: Site) -> None:
     start, _ = site.node.profiled
     early = {"from": iso(start), "to": iso(start + 60e9)}
     opened(page, site, base="previous", **early)
-    page.wait("document.querySelector('.caution')?.innerText.includes('nothing to compare with')")
+    page.wait("document.querySelector('.audit')?.innerText.includes('nothing to compare with')")
+    text = page.run("document.querySelector('.audit').innerText")
+    assert "profile.cpu ran for 0 % of the time compared with" in text, "and that is why"
 
 
 def test_other_samples_are_compared_by_share(page: Page, site: Site) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from tests.browser.chromium import Browser, Page
 from tests.browser.conftest import Site, served_with_token
+from tests.browser.profiles import stacks
 
 PAGES = {
     "node": ("#/", "Waiting for a CPU"),
@@ -159,6 +161,49 @@ def test_keys(page: Page, site: Site) -> None:
         shown(page, word)
     page.key("/")
     page.wait("document.activeElement.id === 'search'")
+
+
+def test_a_container_has_its_profile_in_small(page: Page, site: Site) -> None:
+    page.open(site.url + "#/container?range=1h&name=pg-0")
+    page.wait("!!document.querySelector('.small-profile .bars a')")
+    assert page.run("document.querySelector('main').firstElementChild.className") == "crumbs"
+    first = page.run("document.querySelector('.small-profile .bars a').innerText")
+    totals = Counter[str]()
+    for path, value in stacks(site.node, container="pg-0").items():
+        totals[path[-1].split(" ")[0]] += value
+    assert first == totals.most_common(1)[0][0]
+    shown(page, "% of CPU time · 0 lost")
+    page.run(
+        "(s => { s.value = 'blocked'; s.dispatchEvent(new Event('change', {bubbles: true})); })"
+        "(document.querySelector('.row select'))"
+    )
+    shown(page, "slowed down to 50 %")
+    page.run("document.querySelector('.row .filters a').click()")
+    page.wait("location.hash.startsWith('#/profiles')")
+    assert "blocked" in page.run("location.hash")
+    shown(page, "time off the CPU")
+
+
+def test_what_the_governor_did_is_said_and_drawn(page: Page, site: Site) -> None:
+    page.open(site.url + "#/probes?range=15m")
+    page.wait("document.querySelectorAll('.decisions li').length === 3")
+    text = page.run("document.querySelector('.decisions').innerText")
+    for words in ("sped up profile.cpu", "slowed profile.cpu", "paused cpu.softirq"):
+        assert words in " ".join(text.split())
+    lanes = page.run("document.querySelector('.pane').ariaLabel")
+    assert lanes == "decisions over time: 1 sped up, 1 slowed, 1 paused"
+    (slow,) = [
+        row
+        for row in page.run(
+            "[...document.querySelectorAll('.probes tbody tr')].map(r => r.innerText)"
+        )
+        if row.startswith("profile.blocked")
+    ]
+    assert "slowed down to 50 % of its rate" in slow
+    page.run(
+        "[...document.querySelectorAll('table a')].find(a => a.href.includes('profiles')).click()"
+    )
+    page.wait("location.hash.includes('profiles') && location.hash.includes('type=blocked')")
 
 
 def test_a_token_is_asked_for_and_kept(browser: Browser) -> None:

@@ -340,6 +340,23 @@ class TestProfiles:
         ]
         assert values(store.series(query, 1000 * SECOND, ["color"])) == [({}, [sum(total)])]
 
+    def test_values_are_spread_over_the_time_before(self, store: ProfileStore) -> None:
+        """Samples at 1.5, 3 and 3.25 s of 0.25, 2.5 and 9 s; the last began before the range."""
+        at = [(1.5, 0.25, "a"), (3.0, 2.5, "b"), (3.25, 9.0, "a")]
+        for end, length, name in at:
+            row = (START + int(end * SECOND), int(length * SECOND), [MAIN], {"container": name})
+            store.append(batch([row]))
+        query = ProfileQuery("cpu", START, START + 4 * SECOND)
+        sixteenth = SECOND // 16
+        both = [16 + 8, 16 + 16 + 4, 16 + 16, 4, 0]
+        (found,) = store.series(query, SECOND, spread=True)
+        assert (found.values // sixteenth).tolist() == both
+        found = store.series(query, SECOND, ["container"], spread=True)
+        assert [(one.values // sixteenth).tolist() for one in found] == [
+            [16, 20, 16, 4, 0],
+            [8, 16, 16, 0, 0],
+        ]
+
     def test_gauges_are_averaged_over_the_times(self, store: ProfileStore) -> None:
         """400 bytes, then 1000, then nothing of it for two looks."""
         for i, sizes in enumerate(([400], [600, 400], [], [])):
@@ -550,6 +567,7 @@ class TestProfilesAgainstModel:
         bounded = ProfileQuery(query.type, start, end, query.matchers)
         for step, by in ((3600 * SECOND, ()), (7001 * SECOND, ("b", "a"))):
             if start <= end:
-                assert values(store.series(bounded, step, by)) == values(
-                    model.series(bounded, step, by)
-                )
+                for spread in (False, True):
+                    assert values(store.series(bounded, step, by, spread)) == values(
+                        model.series(bounded, step, by, spread)
+                    )

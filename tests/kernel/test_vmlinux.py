@@ -31,6 +31,11 @@ def test_members_without_the_enums_name() -> None:
     assert _labels("one", [("ONE_ONLY", 5)]) == {5: "only"}
 
 
+def test_members_that_count_the_others_have_no_say() -> None:
+    members = [("VMSCAN_THROTTLE_WRITEBACK", 0), ("VMSCAN_THROTTLE_ISOLATED", 1), ("NR_ALL", 2)]
+    assert _labels("vmscan_throttle_state", members) == {0: "writeback", 1: "isolated", 2: "nr_all"}
+
+
 def test_running_kernel() -> None:
     try:
         lib()

@@ -128,11 +128,12 @@ class Group:
     def id(self) -> int:
         return self.directory.stat().st_ino
 
-    def start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+    def start(self, argv: Sequence[str], stdin: bool = False) -> subprocess.Popen[str]:
         """Run a command in it from its first instruction on, without waiting for it."""
         enter = f'echo $$ > {self.directory}/cgroup.procs && exec "$@"'
         return subprocess.Popen(
             ["sh", "-c", enter, "sh", *argv],
+            stdin=subprocess.PIPE if stdin else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -70,9 +70,11 @@ class Session:
         self._thread.start()
 
     def _serve(self) -> None:
+        pause: float | None = None
         while not self._end.is_set():
-            select.select(self.unwinder.urgent_fds, [], [], 0.05)
-            self.unwinder.serve()
+            waiting = [*self.unwinder.urgent_fds, *self.probe.ring_fds()]
+            select.select(waiting, [], [], 0.05 if pause is None else min(pause, 0.05))
+            pause = self.unwinder.serve()
             self._take()
 
     def _take(self) -> None:

@@ -10,69 +10,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.conftest import Group, cgroup, emulated
+from tests.live.agent import EATER, Running, agent, command, events_of, eventually, limit_memory
+from tests.live.conftest import cgroup
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
-
-SOON = 10.0 if emulated() else 2.0  # seconds within which an event must be seen
-START = 120.0 if emulated() else 30.0
-EATER = "b = bytearray(256 << 20); b[::4096] = b'x' * len(b[::4096])"
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    process: subprocess.Popen[str]
-    address: str
-    store: Path
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
-            return json.load(answer)
-
-    def text(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
-            return str(answer.read().decode())
-
-
-def command(store: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "huatuo", "run", "--store", str(store), *words]
-
-
-@contextmanager
-def agent(store: Path) -> Iterator[Running]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with subprocess.Popen(
-        command(store, "--listen", address), stdout=subprocess.PIPE, text=True
-    ) as process:
-        running = Running(process, address, store)
-        try:
-            assert eventually(lambda: running.get("/healthz"), START), "the agent did not start"
-            yield running
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(START)
-
-
-def eventually(ask: Callable[[], Any], seconds: float = SOON) -> Any:
-    """The first true answer within `seconds`; the last one otherwise."""
-    end = time.monotonic() + seconds
-    while True:
-        answer: Any = None
-        with suppress(OSError):
-            answer = ask()
-        if answer or time.monotonic() > end:
-            return answer
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -103,18 +50,6 @@ def test_a_cgroup_that_lives_for_a_moment_is_known_by_its_path(running: Running)
     found = eventually(lambda: events_of(running, "memory.oom", name))
     assert len(found) == 1
     assert found[0]["container"]["cgroup"].endswith(name)
-
-
-def limit_memory(group: Group) -> None:
-    is_v2 = (group.directory / "memory.max").exists()
-    group.write("memory.max" if is_v2 else "memory.limit_in_bytes", 48 << 20)
-    if (group.directory / "memory.swap.max").exists():
-        group.write("memory.swap.max", 0)
-
-
-def events_of(running: Running, probe: str, text: str = "") -> list[dict[str, Any]]:
-    found = running.get(f"/api/v1/events?probe={probe}&text={text}&limit=50")
-    return list(found["events"])
 
 
 def test_a_dropped_packet_is_seen_at_once_with_its_reason(running: Running) -> None:

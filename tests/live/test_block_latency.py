@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +12,7 @@ import pytest
 from huatuo.model.metric import Metric, edges
 from huatuo.probes.block.latency import Latency
 from tests.live.conftest import cgroup, disturbed, events, metric, row, running
-from tests.live.disk import Disk, loop, null_blk
+from tests.live.disk import Disk, loop, null_blk, small_tmpfs
 from tests.live.stall import stall
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
@@ -207,17 +203,6 @@ def test_slow_requests_are_events() -> None:
             assert (rows["device"] >= truth["duration"]).all()
             assert (rows["device"] < truth["duration"] + 5_000_000).all()
             assert (rows["queue"] < 5_000_000).all()
-
-
-@contextmanager
-def small_tmpfs(mebibytes: int) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        size = f"size={mebibytes}m"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], check=True)
-        try:
-            yield Path(folder)
-        finally:
-            subprocess.run(["umount", folder], check=True)
 
 
 def test_failed_requests_are_counted_and_events() -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from huatuo.kernel.cgroupfs import identity_is_v1
 from huatuo.kernel.object import BpfObject
 from huatuo.probes.memory.oom import Oom
 from tests.live.conftest import HOST, Group, cgroup, events, metric, need, row, running
+from tests.live.memory import MIB, child, limit, need_disposable_host
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
-MIB = 1 << 20
 LIMIT = 64 * MIB
 RING, KILLS = "oom_kills", "huatuo_memory_oom_kills_total"
 TAKE = "import sys, time; hold = bytearray(int(sys.argv[1])); print(1, flush=True); time.sleep(60)"
@@ -34,20 +30,6 @@ time.sleep(60)
 
 def taking(size: int, program: str = TAKE) -> list[str]:
     return [sys.executable, "-c", program, str(size)]
-
-
-def limit(group: Group, size: int) -> None:
-    """Memory and, where it is limited apart, memory and swap together."""
-    if identity_is_v1(HOST):
-        group.write("memory.limit_in_bytes", size)
-        together = group.directory / "memory.memsw.limit_in_bytes"
-        if together.exists():
-            together.write_text(str(size))
-        return
-    group.write("memory.max", size)
-    swap = group.directory / "memory.swap.max"
-    if swap.exists():
-        swap.write_text("0")
 
 
 def kernels_count(group: Group) -> int:
@@ -64,24 +46,6 @@ def kernels_count(group: Group) -> int:
 def kills_in(probe: Oom, group: Group) -> npt.NDArray[np.void]:
     found = events(probe, RING, 0.5)
     return found[found["victim_cgroup"] == group.id]
-
-
-@contextmanager
-def child(parent: Group, name: str) -> Iterator[Group]:
-    control = parent.directory / "cgroup.subtree_control"
-    if control.exists():
-        control.write_text("+memory")
-    directory = parent.directory / name
-    directory.mkdir()
-    try:
-        yield Group(directory)
-    finally:
-        for _ in range(100):
-            try:
-                directory.rmdir()
-                break
-            except OSError:
-                time.sleep(0.05)
 
 
 @pytest.fixture(params=["fentry", "kprobe", "inferred"])
@@ -192,10 +156,7 @@ def test_title_names_victim_and_limit() -> None:
 @pytest.mark.usefixtures("rung")
 def test_host_out_of_memory() -> None:
     """The whole machine's memory is taken, so it must be one that nobody needs."""
-    need(
-        os.environ.get("HUATUO_DISPOSABLE_HOST"),
-        "takes all memory: HUATUO_DISPOSABLE_HOST=1 allows it, in a VM",
-    )
+    need_disposable_host("takes all memory")
     total = HOST.read_pairs(HOST.proc / "meminfo")["MemTotal"] * 1024
     with running(Oom) as probe:
         process = subprocess.Popen(taking(2 * total, TAKE_SLOWLY))

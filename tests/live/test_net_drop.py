@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +20,12 @@ from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.event import Event
 from huatuo.probes.net.drop import Drop
 from tests.live.conftest import HOST, cgroup, metric, need, row, running
+from tests.live.network import PYTHON, in_namespace, namespace, netns_inode, nft
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 PACKETS = "huatuo_net_drop_packets_total"
 NO_LIMIT = {"max_per_second": 1_000_000, "max_per_second_per_container": 1_000_000}
-PYTHON = shutil.which("python3") or "python3"
 ANY_REASON = not kernel_enum("skb_drop_reason")  # before 5.17
 
 
@@ -77,40 +74,6 @@ def snmp(name: str) -> int:
     lines = Path("/proc/net/snmp").read_text().splitlines()
     names, values = [line.split() for line in lines if line.startswith(f"{protocol}:")]
     return int(values[names.index(field)])
-
-
-@contextmanager
-def namespace(name: str) -> Iterator[str]:
-    """A network namespace of its own with loopback up; yields the inode as text of its file."""
-    need(shutil.which("ip"), "ip (iproute2) is not installed")
-    full = f"huatuo-{name}-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", full], capture_output=True, text=True)
-    need(made.returncode == 0, f"cannot make a network namespace: {made.stderr.strip()}")
-    try:
-        subprocess.run(["ip", "-n", full, "link", "set", "lo", "up"], check=True)
-        yield full
-    finally:
-        subprocess.run(["ip", "netns", "del", full], check=True)
-
-
-def netns_inode(name: str) -> int:
-    return Path("/run/netns", name).stat().st_ino
-
-
-def in_namespace(name: str, program: str) -> str:
-    """Run Python there."""
-    argv = ["ip", "netns", "exec", name, PYTHON, "-c", program]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def nft(name: str, *statements: str) -> str:
-    """Packet filter rules in a namespace; skips where the kernel or the tool cannot."""
-    need(shutil.which("nft"), "nft (nftables) is not installed")
-    done = subprocess.run(
-        ["ip", "netns", "exec", name, "nft", *statements], capture_output=True, text=True
-    )
-    need(done.returncode == 0, f"nft cannot: {done.stderr.strip().splitlines()[:1]}")
-    return done.stdout
 
 
 SENDING = """

@@ -9,10 +9,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from huatuo.kernel.features import unwinding_unavailable
+from huatuo.kernel.object import BpfObject, Program
 from huatuo.probes.profile.cpu import Cpu
 from tests.live.conftest import disturbed, emulated, need
 from tests.live.profiling import Sample, named, profiled
@@ -20,8 +23,8 @@ from tests.live.profiling import Sample, named, profiled
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 SOURCE = Path(__file__).parent / "programs/chain.c"
-SECONDS = 1.2
-RATE = 499
+SECONDS = 4 if emulated() else 1.2
+RATE = 99 if emulated() else 499
 CHAINS = {
     "spin_a": ["spin_a", "deeper", "deep", "turn", "main"],
     "spin_b": ["spin_b", "turn", "main"],
@@ -46,6 +49,29 @@ BUILDS = {
     "clang -O2": ["clang", "-O2", "-fomit-frame-pointer"],
     "clang -O3 lld": ["clang", "-O3", "-fomit-frame-pointer", "-fuse-ld=lld"],
 }
+
+EMULATED = ("gcc -O2", "gcc static-pie", "gcc with frame pointers")
+
+
+class OldKernel(BpfObject):
+    """As on a kernel where rows cannot be looked up."""
+
+    def _list_programs(self) -> list[Program]:
+        found = super()._list_programs()
+        for program in found:
+            if program.form == "unwind_rows":
+                program.missing = "refused"
+        return found
+
+
+class OldCpu(Cpu):
+    @classmethod
+    def object_path(cls) -> Path:
+        return Cpu.object_path()
+
+    def _open(self, tunables: Mapping[str, int]) -> BpfObject:
+        assert self.unwinder is not None
+        return OldKernel(self.object_path(), tunables, shared=self.unwinder.shared)
 
 
 def build(tmp_path: Path, command: list[str]) -> tuple[Path, Path]:
@@ -79,19 +105,28 @@ def matches(names: list[str], pattern: list[str]) -> bool:
     return names[:at] == head and names[-len(tail) :] == tail and len(names) > len(pattern) - 1
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_chains_are_exact_and_shares_are_right(name: str, tmp_path: Path) -> None:
-    program, twin = build(tmp_path, BUILDS[name])
-    with profiled(Cpu, samples_per_second=RATE) as session:
+def burnt(program: Path, cls: type[Cpu] = Cpu) -> tuple[list[Sample], list[str]]:
+    """(samples of the program once its rows are there, notes of the profiler)."""
+    with profiled(cls, samples_per_second=RATE) as session:
         with subprocess.Popen([program, str(SECONDS)]) as process:
             process.wait(60)
         samples = session.samples(process.pid)
-    settled = samples[len(samples) // 4 :]  # the rows of its code are there by then
-    need(len(settled) > 200, f"only {len(settled)} samples: the machine is busy")
+        notes = session.probe.notes
+    settled = samples[len(samples) // 4 :]
+    need(len(settled) > 0.4 * RATE * SECONDS, f"only {len(settled)} samples: the machine is busy")
+    return settled, notes
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_chains_are_exact_and_shares_are_right(name: str, tmp_path: Path) -> None:
+    need(not unwinding_unavailable(), unwinding_unavailable())
+    need(not emulated() or name in EMULATED, "too much for an emulated CPU")
+    program, twin = build(tmp_path, BUILDS[name])
+    settled, _ = burnt(program)
     complete = sum(s.status == "complete" for s in settled) / len(settled)
     statuses = Counter(s.status for s in settled)
-    print(f"{name}: {len(samples)} samples, {complete:.2%} complete {dict(statuses)}")
-    assert complete >= 0.99, statuses
+    print(f"{name}: {len(settled)} samples, {complete:.2%} complete {dict(statuses)}")
+    assert complete >= (0.9 if emulated() else 0.99), statuses
     counts: Counter[str] = Counter()
     for sample in settled:
         leaf, chain = chain_of(sample, twin)
@@ -101,8 +136,22 @@ def test_chains_are_exact_and_shares_are_right(name: str, tmp_path: Path) -> Non
     total = sum(counts.values())
     assert total > 0.95 * len(settled)
     for leaf, share in WANTED.items():
-        margin = 4 * (share * (1 - share) / total) ** 0.5 + 0.01
+        margin = 4 * (share * (1 - share) / total) ** 0.5 + (0.1 if emulated() else 0.01)
         assert counts[leaf] / total == pytest.approx(share, abs=margin), counts
+
+
+def test_without_rows_frame_pointers_are_followed(tmp_path: Path) -> None:
+    """Chains are exact where they are kept; nothing is called complete, and the probe says why."""
+    program, twin = build(tmp_path, BUILDS["gcc with frame pointers"])
+    settled, notes = burnt(program, OldCpu)
+    assert [note for note in notes if "by frame pointers" in note]
+    assert {sample.status for sample in settled if sample.user} == {"frame_pointers"}
+    counts = Counter(leaf for leaf, chain in (chain_of(s, twin) for s in settled) if leaf)
+    exact = [chain_of(s, twin)[1] for s in settled if chain_of(s, twin)[0] in ("spin_a", "spin_b")]
+    assert sum(counts.values()) > 0.95 * len(settled)
+    assert counts["spin_a"] / counts["spin_b"] == pytest.approx(2, rel=0.4)
+    wrong = [chain for chain in exact if chain not in CHAINS.values()]
+    assert len(wrong) < 0.02 * len(exact), wrong
 
 
 def test_weights_add_up_to_the_cpu_time(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def client_of(node: FakeNode, **options: Any) -> Get:
 
 @pytest.fixture(scope="session")
 def node() -> FakeNode:
-    return FakeNode(history_seconds=900)
+    return FakeNode(history_seconds=900, nodes=1000, cpus=0.5)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,9 @@
 """A node that never was: generated containers, metrics and events behind the Node protocol.
 
 To look at the UI without a kernel: python -m tests.serve.fake_node [port] [empty] [nodes=100000]
+
+What its metrics say of the CPU time in its profiles: all of it is 98.9 % of what the kernel
+counted, but only two thirds of what redis-2 used.
 """
 
 from __future__ import annotations
@@ -10,16 +13,23 @@ import contextlib
 import math
 import random
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from huatuo.model.event import Container, Event, Process
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
+from huatuo.model.profile import Samples
 from huatuo.model.state import Decision, Health, ProbeState
+from huatuo.selfmetrics import probe_metrics
 from huatuo.serve.params import rfc3339
+from huatuo.store.base import Store
+from huatuo.store.embedded import EmbeddedStore
 from tests.serve.made_up_profiles import history
 from tests.serve.memory_store import MemoryStore
 
@@ -165,6 +175,25 @@ PROBES = [
         38.0,
         11800.0,
         0.0004,
+        48_120,
+        48_120,
+        {"rate_limited": 0},
+        {"ring_full": 0},
+    ),
+    ProbeState(
+        "profile.blocked",
+        "running",
+        "",
+        ["profiles"],
+        "Where threads wait, for what, and who holds the lock they want",
+        ["iter/task"],
+        [],
+        50,
+        cpu_ratio=0.0003,
+        produced=9624,
+        delivered=9624,
+        lost={"ring_full": 0},
+        pace_ratio=0.5,
     ),
     ProbeState(
         "profile.lock",
@@ -181,12 +210,22 @@ _REASONS = ["NO_SOCKET", "TCP_INVALID_SEQUENCE", "QDISC_DROP"]
 
 
 class FakeNode:
-    """`history_seconds` of made-up past, then live if `run()` is awaited."""
+    """`history_seconds` of made-up past, then live if `run()` is awaited.
+
+    `samples`: its profiles, as the store got them; `profiled`: when they begin and end. There are
+    others of the same length a day before.
+    """
 
     def __init__(
-        self, history_seconds: int = 3600, step: int = 5, empty: bool = False, nodes: int = 20_000
+        self,
+        history_seconds: int = 3600,
+        step: int = 5,
+        empty: bool = False,
+        nodes: int = 20_000,
+        cpus: float = 4.0,
+        store: Store | None = None,
     ) -> None:
-        self.store = MemoryStore()
+        self.store: Store = store or MemoryStore()
         self.random = random.Random(7)
         self.rng = np.random.default_rng(7)
         self.step = step
@@ -196,12 +235,14 @@ class FakeNode:
         self.sums: dict[tuple[str, ...], float] = {}
         now = time.time_ns()
         self.profiled = (now - history_seconds * 1_000_000_000, now)
+        self.samples: list[Samples] = []
         if not empty:
+            for ago in (86400 * 1_000_000_000, 0):
+                self.samples = list(history(*(end - ago for end in self.profiled), nodes, cpus))
+                for batch in self.samples:
+                    self.store.profiles.append(batch)
             for back in range(history_seconds, -1, -step):
                 self.tick(now - back * 1_000_000_000)
-            for ago in (0, 86400 * 1_000_000_000):
-                for batch in history(*(end - ago for end in self.profiled), nodes):
-                    self.profiles.append(batch)
 
     def health(self) -> Health:
         status, problems = ("ok", []) if not self.empty else ("degraded", ["no BPF: not root"])
@@ -224,14 +265,19 @@ class FakeNode:
     def decisions(self) -> list[Decision]:
         if self.empty:
             return []
-        ago = rfc3339(time.time_ns() - 240 * 1_000_000_000)
-        return [Decision(ago, "shed", "cpu.softirq", "over budget: 1.4 % of the machine")]
+        acts = [(60, "faster", "profile.cpu", "profilers cost 0.080% only"),
+                (180, "slower", "profile.cpu", "profilers cost 0.350%, over their budget"),
+                (240, "shed", "cpu.softirq", "over budget: 1.4 % of the machine")]  # fmt: skip
+        now = time.time_ns()
+        return [Decision(rfc3339(now - ago * 10**9), *rest) for ago, *rest in acts]
 
     def containers(self) -> list[Container]:
         return [] if self.empty else CONTAINERS
 
     def metrics(self) -> list[Metric]:
-        return [] if self.empty else self._families(0.0)
+        if self.empty:
+            return []
+        return [*self._families(0.0), *self._accounts(time.time_ns())]
 
     async def subscribe(self) -> AsyncIterator[Event]:
         queue: asyncio.Queue[Event] = asyncio.Queue()
@@ -257,7 +303,7 @@ class FakeNode:
 
     def tick(self, now_ns: int) -> None:
         storm = 1.0 if math.sin(now_ns / 1e9 / 120) > 0.75 else 0.0
-        self.store.append_metrics(now_ns, self._families(storm))
+        self.store.append_metrics(now_ns, [*self._families(storm), *self._accounts(now_ns)])
         if self.random.random() < 0.06 + storm * 0.3:
             self.publish(self.event(now_ns - self.random.randrange(10**9)))
 
@@ -358,6 +404,33 @@ class FakeNode:
         now = {key: self.sums[name, *key] for key in grown}
         return Metric.of(name, Role.COUNTER, f"made-up {name}", now, labels)
 
+    def _accounts(self, now_ns: int) -> list[Metric]:
+        """What else says how much CPU time was used, and what the probes say of themselves."""
+        used = {
+            batch.labels[0]["container"]: float(batch.values[batch.times <= now_ns].sum()) / 1e9
+            for batch in self.samples
+            if batch.type == "cpu"
+        }
+        busy = sum(used.values()) / 0.989
+        idle = 8 * (now_ns - self.profiled[0]) / 1e9 - busy
+        return [
+            Metric.of(
+                "huatuo_cpu_usage_seconds_total", Role.COUNTER, "made up",
+                {("0", "user"): busy, ("0", "idle"): idle}, ("cpu", "state"),
+            ),
+            Metric.of(
+                "huatuo_cpu_cgroup_usage_seconds_total", Role.COUNTER, "made up",
+                {(name, "user"): value * (1.5 if name == "redis-2" else 1 / 0.989)
+                 for name, value in used.items()}, ("container", "state"),
+            ),
+            Metric.of(
+                "huatuo_governor_pace_ratio", Role.GAUGE, "made up",
+                {(state.name,): state.pace_ratio for state in PROBES if "profiles" in state.kind},
+                ("probe",),
+            ),
+            *probe_metrics(PROBES),
+        ]  # fmt: skip
+
     def _families(self, storm: float) -> list[Metric]:
         wait, queue, device = (
             "huatuo_cpu_sched_wait_seconds",
@@ -403,22 +476,30 @@ class FakeNode:
         ]
 
 
+@contextlib.contextmanager
+def on_disk(**options: Any) -> Iterator[FakeNode]:
+    """A FakeNode over the store that an agent has."""
+    with tempfile.TemporaryDirectory(prefix="huatuo-node-") as folder:
+        store = EmbeddedStore(Path(folder), max_bytes=1 << 30, max_age_seconds=7 * 86400)
+        try:
+            yield FakeNode(store=store, **options)
+        finally:
+            store.close()
+
+
 async def main() -> None:
     from huatuo.serve.app import create_app
     from huatuo.serve.server import serve
-    from tests.serve.profile_double import add_profiles
 
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 19799
     nodes = next((int(a[6:]) for a in sys.argv if a.startswith("nodes=")), 20_000)
-    node = FakeNode(empty="empty" in sys.argv, nodes=nodes)
-    app = create_app(node)
-    add_profiles(app, node.profiles)
-    live = asyncio.create_task(node.run())
-    print(f"http://127.0.0.1:{port}/", flush=True)
-    try:
-        await serve(app, "127.0.0.1", port)
-    finally:
-        live.cancel()
+    with on_disk(empty="empty" in sys.argv, nodes=nodes) as node:
+        live = asyncio.create_task(node.run())
+        print(f"http://127.0.0.1:{port}/", flush=True)
+        try:
+            await serve(create_app(node), "127.0.0.1", port)
+        finally:
+            live.cancel()
 
 
 if __name__ == "__main__":

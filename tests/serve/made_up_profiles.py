@@ -167,7 +167,8 @@ def _times(
     chance = np.where(storm, 1.0, 1 / 6 if program.container == "etl-7" else 0.8)
     chance *= 0.6 + 0.4 * np.sin(times / 47e9 + program.weight)
     busy = (times // 10**9) % 10 < 8
-    return times[busy & (rng.random(count) < chance)]
+    kept = times[busy & (rng.random(count) < chance)]
+    return kept - kept % 1_000_000  # as stores keep them
 
 
 def _samples(

@@ -131,7 +131,7 @@ class MemoryProfiles:
         return start, max(times, default=start) if query.end_ns == 2**63 - 1 else query.end_ns
 
     def series(
-        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = ()
+        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = (), spread: bool = False
     ) -> list[ProfileSeries]:
         if query.end_ns == 2**63 - 1 or step_ns < 1:
             raise BadQuery("values over time need a range with an end and a step above zero")
@@ -141,7 +141,14 @@ class MemoryProfiles:
         for sample in self._matching(query):
             key = tuple(sample.labels.get(name, "") for name in by)
             step = (sample.time - query.start_ns) // step_ns
-            sums.setdefault(key, [0] * steps)[step] += sample.value
+            row = sums.setdefault(key, [0] * steps)
+            if spread:
+                begin = sample.time - query.start_ns - sample.value
+                for at in range(max(begin // step_ns, 0), step + 1):
+                    until = min(sample.time - query.start_ns, (at + 1) * step_ns)
+                    row[at] += max(until - max(begin, at * step_ns), 0)
+            else:
+                row[step] += sample.value
             moments.setdefault((key, step), set()).add(sample.time)
         if type_of(query).is_gauge:
             for (key, step), times in moments.items():

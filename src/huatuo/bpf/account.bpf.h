@@ -31,6 +31,35 @@ struct {
 			account_->reason++;                                       \
 	} while (0)
 
+/*
+ * Rows of counters by key: memory only for keys that occur, from the allocator that interrupts may
+ * use. `counter_row` gives this CPU's row, made from `empty` if it is new; NULL when the map is
+ * full. COUNT_UP is for rows that both tasks and the softirqs that interrupt them write.
+ */
+#define COUNT_UP(counter, by) __sync_fetch_and_add(&(counter), by)
+
+#define COUNTERS(map, key_type, value_type)             \
+	struct {                                        \
+		__uint(type, BPF_MAP_TYPE_PERCPU_HASH); \
+		__uint(map_flags, BPF_F_NO_PREALLOC);   \
+		__uint(max_entries, 8192);              \
+		__type(key, key_type);                  \
+		__type(value, value_type);              \
+	} map SEC(".maps")
+
+static __always_inline void *counter_row(void *map, const void *key, const void *empty)
+{
+	void *row = bpf_map_lookup_elem(map, key);
+
+	if (row)
+		return row;
+	bpf_map_update_elem(map, key, empty, BPF_NOEXIST);
+	row = bpf_map_lookup_elem(map, key);
+	if (!row)
+		ACCOUNT(map_full);
+	return row;
+}
+
 /* The reader polls; it is woken only when the ring is half full. */
 static __always_inline void ring_submit(void *ring, void *record)
 {

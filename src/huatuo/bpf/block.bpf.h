@@ -21,6 +21,7 @@ struct blkcg_gq {
 };
 
 struct bio {
+	struct bio *bi_next;
 	struct blkcg_gq *bi_blkg;
 };
 

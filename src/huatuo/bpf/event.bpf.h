@@ -14,12 +14,19 @@
 
 #include "account.bpf.h"
 
-const volatile per_second_t max_per_second DOC("records per second of this probe") = 200;
+#ifndef MAX_PER_SECOND /* a probe with large records defines less */
+#define MAX_PER_SECOND 200
+#define MAX_PER_SECOND_PER_CONTAINER 20
+#endif
+
+const volatile per_second_t max_per_second DOC("records per second of this probe") = MAX_PER_SECOND;
 const volatile per_second_t max_per_second_per_container
-	DOC("records per second of this probe that one container may cause") = 20;
-const volatile duration_ns_t back_off_after
-	DOC("a storm that lasts so long has its rate halved, and again, down to a sixteenth; when it is "
-	    "over for so long the rate doubles again") = 10000000000ULL;
+	DOC("records per second of this probe that one container may cause") =
+		MAX_PER_SECOND_PER_CONTAINER;
+const volatile duration_ns_t
+	back_off_after DOC("a storm that lasts so long has its rate halved, and again, down to a "
+			   "sixteenth; when it is "
+			   "over for so long the rate doubles again") = 10000000000ULL;
 
 #define SECOND 1000000000ULL
 #define BACK_OFF_STEPS 4 /* to a sixteenth of the rate */
@@ -80,8 +87,8 @@ static __always_inline bool take_token(__u64 key, __u32 per_second, __u64 now)
 	back_off(bucket, is_limited, now);
 	if (is_limited)
 		return false;
-	bucket->clock = (bucket->clock > now ? bucket->clock : now) +
-			(interval << (bucket->level & 7));
+	bucket->clock =
+		(bucket->clock > now ? bucket->clock : now) + (interval << (bucket->level & 7));
 	return true;
 }
 

@@ -66,4 +66,14 @@ static __always_inline void histogram_add(duration_histogram_t *histogram, __u64
 	histogram->sum += ns;
 }
 
+/* For rows that several CPUs, or both tasks and the softirqs that interrupt them, write. */
+static __always_inline void histogram_add_shared(duration_histogram_t *histogram, __u64 ns)
+{
+	__u32 slot = duration_slot(ns);
+
+	if (slot < HISTOGRAM_SLOTS) /* for the verifier */
+		__sync_fetch_and_add(&histogram->slots[slot], 1);
+	__sync_fetch_and_add(&histogram->sum, ns);
+}
+
 #endif

@@ -37,12 +37,18 @@ typedef char comm_t[16];
 /* what */
 typedef __u32 disk_t; /* kernel dev_t: major << 20 | minor */
 typedef __u32 ifindex_t;
-typedef __u32 netns_t; /* inode of the network namespace */
-typedef __u64 kaddr_t; /* kernel text address; JSON: symbol+offset */
+typedef __u32 netns_t;	       /* inode of the network namespace */
+typedef __u8 ip_address_t[16]; /* IPv4 as ::ffff:a.b.c.d */
+typedef __u64 kaddr_t;	       /* kernel text address; JSON: symbol+offset */
 #define KSTACK_DEPTH 32
 typedef __u64 kstack_t[KSTACK_DEPTH]; /* innermost first, zero-terminated */
+#define PATH_BYTES 320
+typedef char path_t[PATH_BYTES]; /* names innermost first, each with its NUL; see vfs.bpf.h */
 #define PACKET_BYTES 128
 typedef __u8 packet_t[PACKET_BYTES]; /* the headers of a packet, and what follows them */
+
+/* What an allocation of pages may do, gfp_t; JSON: the kernel's names of the flags. */
+typedef __u32 gfp_flags_t;
 
 /* A number whose names are an enum of the running kernel, which differs between kernels. */
 #define KERNEL_ENUM(name) __attribute__((btf_decl_tag("kernel_enum:" name)))

@@ -90,32 +90,29 @@ static __always_inline struct unwinder *this_unwinder(void)
 /* Everything about a sample that the task says; the rest is empty. */
 static __always_inline void describe_task(struct sample *sample, struct task_struct *task)
 {
-	sample->cgroup = task_cgroup(task);
+	sample->cgroup = task_cgroup_read(task);
 	sample->value = 0;
 	sample->object = 0;
-	sample->tgid = task->tgid;
-	sample->tid = task->pid;
+	sample->tgid = BPF_CORE_READ(task, tgid);
+	sample->tid = BPF_CORE_READ(task, pid);
 	sample->local_tid = local_tid(task);
 	sample->group = process_group(task);
 	sample->cpu = bpf_get_smp_processor_id();
 	sample->owner = 0;
 	sample->kind = 0;
 	sample->unused = 0;
-	bpf_probe_read_kernel(sample->comm, sizeof(sample->comm), task->group_leader->comm);
-	bpf_probe_read_kernel(sample->thread, sizeof(sample->thread), task->comm);
+	BPF_CORE_READ_INTO(&sample->comm, task, group_leader, comm);
+	BPF_CORE_READ_INTO(&sample->thread, task, comm);
 }
 
-/* The sample of a task whose stack is in `u`; NULL if it is lost, which is counted. */
-static __always_inline struct sample *reserve_sample(void *ring, struct unwinder *u,
+/* The sample of a task and a stack that was sent, 0: it was not; NULL if it is lost, which is
+ * counted. */
+static __always_inline struct sample *reserve_sample(void *ring, __u64 stack,
 						     struct task_struct *task, __u64 now)
 {
-	struct sample *sample;
-	__u64 stack;
+	struct sample *sample = stack ? bpf_ringbuf_reserve(ring, sizeof(*sample), 0) : NULL;
 
 	ACCOUNT(produced);
-	u->stack.tgid = task->tgid;
-	stack = send_stack(u);
-	sample = stack ? bpf_ringbuf_reserve(ring, sizeof(*sample), 0) : NULL;
 	if (!sample) {
 		ACCOUNT(ring_full);
 		return NULL;
@@ -126,19 +123,25 @@ static __always_inline struct sample *reserve_sample(void *ring, struct unwinder
 	return sample;
 }
 
+static __always_inline void take_kernel_stack(void *context, struct unwinder *u)
+{
+	long size = bpf_get_stack(context, u->stack.kernel, sizeof(u->stack.kernel), 0);
+
+	u->stack.kernel_count = size > 0 ? size / sizeof(__u64) : 0;
+}
+
 /* A sample of the running task, with its kernel stack as the program's context has it. */
 static __always_inline struct sample *sample_current(void *context, void *ring)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct unwinder *u = this_unwinder();
-	long size;
 
 	if (!u)
 		return NULL;
-	size = bpf_get_stack(context, u->stack.kernel, sizeof(u->stack.kernel), 0);
-	u->stack.kernel_count = size > 0 ? size / sizeof(__u64) : 0;
+	take_kernel_stack(context, u);
 	unwind_user(u, task);
-	return reserve_sample(ring, u, task, bpf_ktime_get_ns());
+	u->stack.tgid = task->tgid;
+	return reserve_sample(ring, send_stack(u), task, bpf_ktime_get_ns());
 }
 
 #endif

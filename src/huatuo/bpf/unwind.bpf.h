@@ -2,7 +2,8 @@
 /*
  * Stacks of user space without frame pointers, from rows that user space compiles on demand:
  *
- *	pc ─ mm->mm_mt ─▶ mapping ─ inode ─▶ file ─ page of the file ─▶ rows ─▶ rule ─▶ caller's pc, sp, fp
+ *	pc ─ mm->mm_mt ─▶ mapping ─ inode ─▶ file ─ page of the file ─▶ rows ─▶ rule ─▶ caller's pc,
+ *sp, fp
  *
  * The kernel's own tree of mappings says what an address is, so that nothing about a process has to
  * be known beforehand. What is missing is asked for once: a file by `new_files`, the rows of a page
@@ -22,7 +23,7 @@
 #define USER_FRAMES 254 /* deeper stacks keep their innermost part */
 #define ROWS (1 << 20)
 #define RULES 16384
-#define PAGE_ROWS 4095 /* most rows a page may have: one for each byte but one */
+#define PAGE_ROWS 4095	/* most rows a page may have: one for each byte but one */
 #define SEARCH_STEPS 12 /* halvings until one of PAGE_ROWS is left */
 #define PAGE_BITS 12
 #define NOWHERE (1ULL << 63) /* in a frame: an address in memory without a file */
@@ -40,7 +41,8 @@ enum cfa_rule {
 	CFA_END,      /* nobody called it: the outermost frame of a thread */
 	CFA_REGISTER, /* register + offset */
 	CFA_DEREF,    /* what is stored at register + offset, and cfa_add more */
-	CFA_PLT,      /* lazy binding stubs: sp + 8, and 8 more from that byte (cfa_offset) of 16 on */
+	CFA_PLT, /* lazy binding stubs: sp + 8, and 8 more from that byte (cfa_offset) of 16 on */
+	CFA_GOROUTINE, /* where the thread's goroutine was left, + offset */
 };
 
 enum saved {
@@ -48,11 +50,13 @@ enum saved {
 	SAVED_AT_CFA, /* at cfa + offset */
 	SAVED_AT_SP,  /* at this frame's sp + offset, as in signal frames */
 	SAVED_UNKNOWN,
-	SAVED_AT_FP,	   /* at this frame's fp + offset: stacks realigned by the function */
-	SAVED_IN_REGISTER, /* in the register of that number, of the innermost frame */
+	SAVED_AT_FP,	    /* at this frame's fp + offset: stacks realigned by the function */
+	SAVED_IN_REGISTER,  /* in the register of that number, of the innermost frame */
+	SAVED_AT_GOROUTINE, /* in the record of the thread's goroutine, at offset */
 };
 
-/* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py has the same. */
+/* How to find the caller. Registers have DWARF's numbers; profilers/native/rules.py has the same.
+ */
 struct unwind_rule {
 	__s32 cfa_offset;
 	__s16 cfa_add;
@@ -65,7 +69,8 @@ struct unwind_rule {
 	__u8 fp;
 	__u8 bx;
 	__u8 is_signal; /* the caller's pc is where it was interrupted, not a return address */
-	__u8 unused[2];
+	__u8 is_switch; /* the caller may be on another stack */
+	__u8 unused;
 };
 
 /* What is known of one 4 KiB page of a file: its rows, or that they have been asked for. */
@@ -219,6 +224,14 @@ struct mm_struct {
 	mm_context_t context;
 };
 
+struct thread_struct {
+	unsigned long fsbase;
+};
+
+struct task_struct___thread {
+	struct thread_struct thread;
+};
+
 struct pt_regs___x86 {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
 	unsigned long orig_ax, ip, cs, flags, sp, ss;
@@ -235,6 +248,8 @@ struct pt_regs___x86 {
 #define MAPLE_WORDS 32
 #define MAPLE_LEAF 1
 #define MAPLE_ARANGE 3
+#define GOROUTINE_M 0x30 /* Go's struct g: the thread that runs it, and where it was left */
+#define GOROUTINE_SP 0x38
 #define DWARF_BX 3
 #define DWARF_FP 6
 #define DWARF_SP 7
@@ -252,7 +267,8 @@ struct mapping {
 struct unwinder {
 	struct stack stack;
 	__u64 pc, sp, fp, bx; /* bx: some code, ld.so's above all, finds its frame by it */
-	__u64 registers[16]; /* of the innermost frame, by DWARF number */
+	__u64 registers[16];  /* of the innermost frame, by DWARF number */
+	__u64 goroutine;      /* where its record is, while a rule needs it */
 	struct mapping mappings[KNOWN_MAPPINGS];
 	__u32 next_mapping;
 	__u32 is_return_address;
@@ -510,6 +526,18 @@ static __always_inline bool read_word(struct unwind_context *c, __u64 *to, __u64
 	return true;
 }
 
+/* The goroutine that the thread runs, and may have left for its own stack; 0: none. */
+static __always_inline bool find_goroutine(struct unwind_context *c, const struct unwind_rule *rule)
+{
+	struct task_struct___thread *task = (void *)c->task;
+	__u64 local = BPF_CORE_READ(task, thread.fsbase) + rule->cfa_add, g = 0, m = 0;
+
+	return !READ_USER(c->task, &g, sizeof(g), (void *)local) &&
+	       !READ_USER(c->task, &m, sizeof(m), (void *)(g + GOROUTINE_M)) &&
+	       !READ_USER(c->task, &c->u->goroutine, sizeof(c->u->goroutine),
+			  (void *)(m + rule->bx_offset));
+}
+
 static __always_inline bool restore(struct unwind_context *c, __u64 *to, __u8 saved, __s16 offset,
 				    __u64 cfa)
 {
@@ -519,6 +547,8 @@ static __always_inline bool restore(struct unwind_context *c, __u64 *to, __u8 sa
 		return read_word(c, to, c->u->sp + offset);
 	if (saved == SAVED_AT_FP)
 		return read_word(c, to, c->u->fp + offset);
+	if (saved == SAVED_AT_GOROUTINE)
+		return read_word(c, to, c->u->goroutine + offset);
 	if (saved == SAVED_IN_REGISTER && c->u->stack.user_count == 1)
 		*to = c->u->registers[offset & 15];
 	return true;
@@ -538,7 +568,15 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 		return 1;
 	if (rule->cfa == CFA_REGISTER && rule->cfa_register == DWARF_FP && !u->fp)
 		return 1; /* as a chain of frame pointers ends */
-	if (rule->cfa_register == DWARF_SP) {
+	if (rule->cfa == CFA_GOROUTINE) {
+		u->stack.status = STACK_UNREADABLE;
+		if (!find_goroutine(c, rule))
+			return 1;
+		u->stack.status = STACK_COMPLETE;
+		if (!u->goroutine) /* the thread's own work */
+			return 1;
+		base = u->goroutine + GOROUTINE_SP;
+	} else if (rule->cfa_register == DWARF_SP) {
 		base = u->sp;
 	} else if (rule->cfa_register == DWARF_FP) {
 		base = u->fp;
@@ -556,6 +594,10 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 		if (!read_word(c, &cfa, cfa))
 			return 1;
 		cfa += rule->cfa_add;
+	} else if (rule->cfa == CFA_GOROUTINE) {
+		if (!read_word(c, &cfa, base))
+			return 1;
+		cfa += rule->cfa_offset;
 	} else if (rule->cfa == CFA_PLT) {
 		cfa = base + ((__s32)(u->pc & 15) >= rule->cfa_offset ? 16 : 8);
 	}
@@ -568,7 +610,7 @@ static __always_inline int go_up(struct unwind_context *c, const struct unwind_r
 		return 1;
 	}
 	u->stack.status = STACK_BAD_ADDRESS;
-	if (cfa <= u->sp && !rule->is_signal)
+	if (cfa <= u->sp && !rule->is_signal && !rule->is_switch)
 		return 1;
 	u->pc = pc;
 	u->sp = cfa;
@@ -671,6 +713,19 @@ static __always_inline void unwind_user(struct unwinder *u, struct task_struct *
 		bpf_loop(SCANNED_WORDS, scan_word, &context, 0);
 }
 
+/* The id of a stack: start_hash, then hash for each frame. */
+static __always_inline void start_hash(struct unwinder *u)
+{
+	u->stack.id = 0x2545f4914f6cdd1dULL + u->stack.status;
+}
+
+static __always_inline void hash(struct unwinder *u, __u64 frame)
+{
+	__u64 id = (u->stack.id ^ frame) * 0x9e3779b97f4a7c15ULL;
+
+	u->stack.id = id ^ id >> 32;
+}
+
 static int hash_frame(__u32 index, struct unwinder **context)
 {
 	struct unwinder *u = *context;
@@ -688,22 +743,18 @@ static int hash_frame(__u32 index, struct unwinder **context)
 		if (frame & NOWHERE) /* means something in this process only */
 			frame ^= (__u64)u->stack.tgid << 48;
 	}
-	u->stack.id = (u->stack.id ^ frame) * 0x9e3779b97f4a7c15ULL;
-	u->stack.id ^= u->stack.id >> 32;
+	hash(u, frame);
 	return 0;
 }
 
 /*
- * Give the stack in u->stack its id and, the first time, send it. Returns the id, 0 if the stack is
- * new and the ring full: then nobody would understand the sample.
+ * Send the stack with its id, the first time. Returns the id, 0 if the stack is new and the ring
+ * full: then nobody would understand the sample.
  */
-static __always_inline __u64 send_stack(struct unwinder *u)
+static __always_inline __u64 send_hashed(struct unwinder *u)
 {
-	__u32 one = 1, count = u->stack.kernel_count + u->stack.user_count;
+	__u32 one = 1;
 
-	u->stack.id = 0x2545f4914f6cdd1dULL + u->stack.status;
-	bpf_loop(count < KERNEL_FRAMES + USER_FRAMES ? count : KERNEL_FRAMES + USER_FRAMES,
-		 hash_frame, &u, 0);
 	if (!u->stack.id)
 		u->stack.id = 1;
 	if (bpf_map_lookup_elem(&known_stacks, &u->stack.id))
@@ -712,6 +763,16 @@ static __always_inline __u64 send_stack(struct unwinder *u)
 		return 0;
 	bpf_map_update_elem(&known_stacks, &u->stack.id, &one, BPF_ANY);
 	return u->stack.id;
+}
+
+static __always_inline __u64 send_stack(struct unwinder *u)
+{
+	__u32 count = u->stack.kernel_count + u->stack.user_count;
+
+	start_hash(u);
+	bpf_loop(count < KERNEL_FRAMES + USER_FRAMES ? count : KERNEL_FRAMES + USER_FRAMES,
+		 hash_frame, &u, 0);
+	return send_hashed(u);
 }
 
 #endif

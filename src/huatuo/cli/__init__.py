@@ -20,7 +20,10 @@ from huatuo.errors import BpfError, HuatuoError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("run", "probes", "check", "trace", "collect", "profile", "query", "config")
+COMMANDS = (
+    *("run", "probes", "check", "trace", "collect", "profile", "sched", "io"),
+    *("query", "config"),
+)
 
 
 def main(argv: Sequence[str], run_agent: Callable[..., None] | None = None) -> int:

@@ -17,10 +17,10 @@ from huatuo.enrich.enricher import Enricher
 from huatuo.errors import UsageError
 from huatuo.kernel.cgroup_events import CgroupEvents
 from huatuo.kernel.host import Host
-from huatuo.model.event import Event
+from huatuo.model.event import Container, Event
 from huatuo.probes.base import Account, Probe
 
-__all__ = ["configure", "run"]
+__all__ = ["configure", "live_events", "owned", "run", "say_account", "show"]
 
 _POLL_SECONDS = 0.2
 
@@ -35,36 +35,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    host = Host()
-    probe = open_probe(arguments, host)
+    probe = open_probe(arguments, Host())
     if not probe.event_schemas():
         raise UsageError(
             f"{probe.name} has no events, only metrics; use: huatuo collect {probe.name}"
         )
-    duration = seconds(arguments)
-    inventory = Inventory(host)
-    enricher = Enricher(host, inventory)
-    probe.start()
-    cgroups = CgroupEvents(host)
-    inventory.follow(cgroups)
     printed = 0
+    for event in live_events(probe, seconds(arguments)):
+        if arguments.container and not owned(event.container, arguments.container):
+            continue
+        print_json(event) if arguments.json else print(show(event), flush=True)
+        printed += 1
+        if printed == arguments.count:
+            break
+    return 0
+
+
+def live_events(probe: Probe, duration: float | None) -> Iterator[Event]:
+    """Start the probe, give its events until the time is up or Ctrl-C, stop it and say on stderr
+    what became of its records."""
+    inventory = Inventory(probe.host)
+    enricher = Enricher(probe.host, inventory)
+    probe.start()
+    cgroups = CgroupEvents(probe.host)
+    inventory.follow(cgroups)
     try:
         print(f"{probe.name}: {', '.join(probe.hooks)}", file=sys.stderr, flush=True)
-        for event in _events(probe, enricher, duration, cgroups, inventory):
-            if arguments.container and not _owned(event, arguments.container):
-                continue
-            print_json(event) if arguments.json else print(show(event), flush=True)
-            printed += 1
-            if printed == arguments.count:
-                break
+        yield from _events(probe, enricher, duration, cgroups, inventory)
     except KeyboardInterrupt:
         pass
     finally:
         account = probe.account()
         probe.stop()
         cgroups.close()
-    _say_account(account)
-    return 0
+        say_account(account)
 
 
 def _events(
@@ -88,8 +92,8 @@ def _events(
             poller.poll(min(_POLL_SECONDS, pause, max(end - time.monotonic(), 0)) * 1000)
 
 
-def _owned(event: Event, wanted: str) -> bool:
-    owner = event.container
+def owned(owner: Container | None, wanted: str) -> bool:
+    """Whether that is the container's name or the beginning of its id."""
     return owner is not None and (
         owner.name == wanted or (len(wanted) >= 6 and owner.id.startswith(wanted))
     )
@@ -104,7 +108,8 @@ def show(event: Event) -> str:
     return "\n".join(lines)
 
 
-def _say_account(account: Account) -> None:
+def say_account(account: Account) -> None:
+    """What became of all records, on standard error."""
     held = {**account.suppressed, **account.lost}
     missing = ", ".join(f"{count} {reason}" for reason, count in held.items() if count)
     print(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from huatuo.enrich.families import Families
 from huatuo.enrich.joined import CGROUPS, full_name
 from huatuo.enrich.names import DeviceNames
 from huatuo.enrich.symbols.kernel import KernelSymbols
+from huatuo.kernel.gfp import gfp_names
 from huatuo.kernel.host import Host
 from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.event import Container, Event, Process
@@ -26,7 +28,7 @@ from huatuo.model.record import Field, RecordBatch, Schema
 from huatuo.model.units import show_bytes, show_duration
 from huatuo.probes.base import Probe
 
-__all__ = ["Enricher"]
+__all__ = ["Enricher", "path_of"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,9 @@ class Enricher:
     def __init__(self, host: Host, inventory: Inventory | None = None) -> None:
         self._host = host
         self._inventory = inventory or Inventory(host)
-        self._devices = DeviceNames(host, self._inventory.process_in_netns)
+        self._devices = DeviceNames(
+            host, self._inventory.process_in_netns, self._inventory.is_host_netns
+        )
         self._families = Families(self._inventory, self._devices)
         self.symbols = KernelSymbols(host)
 
@@ -102,6 +106,8 @@ class Enricher:
         return columns or {"": [None] * len(batch)}
 
     def _column(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
+        if field.members:
+            return self._nested(field, column)
         meaning = field.meaning.name
         if field.labels or field.kernel_enum:
             labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
@@ -113,9 +119,29 @@ class Enricher:
             return _mapped(column, self._devices.disk)
         if meaning == "kaddr_t":
             return _mapped(column, self.symbols.name)
+        if meaning == "gfp_flags_t":
+            return _mapped(column, gfp_names)
         if meaning == "ktime_ns_t":
             return _rfc3339(column, self._host)
+        if meaning == "ip_address_t":
+            return [_ip_address(row.tobytes()) for row in column]
+        if meaning == "path_t":
+            return [path_of(names) for names in column.tolist()]
         return _plain(column)
+
+    def _nested(self, field: Field, column: npt.NDArray[Any]) -> list[Any]:
+        """Structs as dictionaries; arrays of them as lists, without the elements that are empty."""
+        flat = column.reshape(-1)
+        names = [inner.json_name for inner in field.members]
+        values = [self._column(inner, flat[inner.name]) for inner in field.members]
+        found = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        if column.ndim == 1:
+            return found
+        length, empty = column.shape[1], bytes(column.dtype.itemsize)
+        return [
+            [found[at] for at in range(first, first + length) if flat[at].tobytes() != empty]
+            for first in range(0, len(flat), length)
+        ]
 
     def _resolved(self, column: npt.NDArray[Any], block: bool) -> list[Container | None]:
         """Owners; None for id 0, which means that the kernel side knows none."""
@@ -195,6 +221,18 @@ class _Lenient(dict[str, Any]):
         return "{" + key + "}"
 
 
+def path_of(names: bytes) -> str:
+    """A path from its names, innermost first, each ended by a NUL; "…/" where its start is cut off.
+
+    The root's own name is "/"; without any name there is no path.
+    """
+    parts = [name.decode(errors="replace") for name in names.split(b"\0") if name]
+    if not parts:
+        return ""
+    start = "/" if parts[-1] == "/" else "…/"
+    return start + "/".join(part for part in reversed(parts) if part != "/")
+
+
 def _subject(schema: Schema, preferred: str) -> str:
     """The field that says whom a record is about, "" if it has none."""
     cgroups = [field.name for field in schema if field.meaning.name in CGROUPS]
@@ -234,6 +272,12 @@ def _processes(batch: RecordBatch, subject: str) -> list[Process | None]:
 
     rows = zip(column("tgid"), column("comm"), column("tid"), strict=True)
     return [Process(pid, comm or "", tid) if pid or comm else None for pid, comm, tid in rows]
+
+
+def _ip_address(raw: bytes) -> str:
+    """16 bytes → "10.0.0.1" or "2001:db8::1"."""
+    address = IPv6Address(raw)
+    return str(address.ipv4_mapped or address)
 
 
 def _interface_names(name: str) -> tuple[str, str]:

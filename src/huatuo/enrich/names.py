@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from huatuo.kernel.host import Host
+from huatuo.kernel.mounts import mounts
 
 __all__ = ["DeviceNames"]
 
@@ -14,17 +15,26 @@ _MINOR_BITS = 20  # of the kernel's own dev_t (include/linux/kdev_t.h)
 
 
 class DeviceNames:
-    """Disks and network interfaces. `process_in_netns`: a process there, 0 for the host's own."""
+    """Disks and network interfaces. `process_in_netns`: a process there, or 0 if none is known."""
 
-    def __init__(self, host: Host, process_in_netns: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        process_in_netns: Callable[[int], int],
+        is_host_netns: Callable[[int], bool],
+    ) -> None:
         self._host = host
+        self._is_host_netns = is_host_netns
         self._process_in_netns = process_in_netns
         self._disks: dict[int, str] = {}
         self._interfaces: dict[int, dict[int, str]] = {}  # netns, 0 for the host's → names
         self._read_ns = 0
 
     def disk(self, number: int) -> str:
-        """ "vda" for dev_t 253:0; "253:0" if the device has gone; "" for 0, no device."""
+        """ "vda" for dev_t 253:0; "253:0" if the device has gone; "" for 0, no device.
+
+        A file system without a disk of its own has a number too: its source is its name.
+        """
         self._expire()
         name = self._disks.get(number)
         if name is None:
@@ -38,8 +48,15 @@ class DeviceNames:
         try:
             link = os.readlink(f"{self._host.sys}/dev/block/{major}:{minor}")  # noqa: PTH115
         except OSError:
-            return f"{major}:{minor}"
+            return self._read_source(f"{major}:{minor}")
         return link.rpartition("/")[2].replace("!", "/")  # sysfs writes cciss/c0d0 as cciss!c0d0
+
+    def _read_source(self, device: str) -> str:
+        """What is mounted with that number: overlay, server:/export, or the first disk of btrfs."""
+        for mount in mounts(self._host):
+            if mount.device == device:
+                return mount.source.removeprefix("/dev/")
+        return device
 
     def interface(self, index: int, netns: int = 0) -> str:
         """ "eth0"; "if7" if it is unknown; "" for 0, no interface."""
@@ -47,6 +64,8 @@ class DeviceNames:
         if index == 0:
             return ""
         process = self._process_in_netns(netns) if netns else 0
+        if netns and not process and not self._is_host_netns(netns):
+            return f"if{index}"  # nobody there to ask
         key = netns if process else 0
         names = self._interfaces.get(key)
         if names is None:

@@ -6,6 +6,7 @@ stack (why the thread waits, which lock, who holds it) is a label as well.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from huatuo.enrich.containers.inventory import Inventory
-from huatuo.enrich.joined import full_name
 from huatuo.enrich.stacks import KnownStack, Stacks, functions_of
 from huatuo.enrich.waits import is_lock_call, reason_of
 from huatuo.kernel.host import Host
@@ -71,7 +71,7 @@ class ProfileEnricher:
     """`take` what profilers drained, as it comes; `samples` is all of it, with names.
 
     `only`: labels (pid, tid, pgid, cpu, container) that samples must have; others are not looked
-    at. `unknown`: samples whose stack never came, because its ring was full.
+    at. `unknown`: profiler → samples whose stack never came, because its ring was full.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ProfileEnricher:
         self._host, self._inventory, self._stacks = host, inventory, stacks
         self._only = dict(only or {})
         self._rows: dict[type[Profiler], list[Rows]] = {}
-        self.unknown = 0
+        self.unknown: Counter[str] = Counter()
 
     def take(self, profiler: type[Profiler], batch: RecordBatch) -> None:
         self._rows.setdefault(profiler, []).append(batch.rows)
@@ -103,7 +103,7 @@ class ProfileEnricher:
             if label in _COLUMNS:
                 kept &= rows[_COLUMNS[label]] == int(value)
         if "container" in self._only:
-            names = [full_name(owner) if owner else "" for owner in self._owners(rows)]
+            names = [owner.name if owner else "" for owner in self._owners(rows)]
             kept &= np.array(names, object) == self._only["container"]
         return rows[kept]
 
@@ -113,11 +113,13 @@ class ProfileEnricher:
         owners = self._owners(rows)
         kinds = profiler.kinds()
         known = {number: self._stacks.find(number) for number in np.unique(rows["stack"]).tolist()}
+        if profiler.on_tracepoint:
+            known = {number: found and found.as_it_was() for number, found in known.items()}
         holders = _Holders(rows)
         for time, row, owner in zip(times.tolist(), rows, owners, strict=True):
             found = known[int(row["stack"])]
             if found is None:
-                self.unknown += 1
+                self.unknown[profiler.name] += 1
                 continue
             labels = _who(row, owner) | _what(profiler, kinds.get(int(row["kind"]), ""), found)
             value, number = int(row["value"]), int(row["stack"])
@@ -175,7 +177,8 @@ class _Holders:
 
 
 def _who(row: Any, owner: Container | None) -> dict[str, str]:
-    labels = {"container": full_name(owner) if owner else ""}
+    """The same labels as metrics have, and what is too much for those."""
+    labels = {"container": owner.name if owner else ""}
     if owner is not None and owner.pod:
         labels |= {"pod": owner.pod, "namespace": owner.namespace}
     return labels | {

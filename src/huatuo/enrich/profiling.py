@@ -45,8 +45,8 @@ class Profiling:
         self._enricher = ProfileEnricher(host, inventory, self._stacks, only)
 
     @property
-    def unknown(self) -> int:
-        """Samples so far whose stack never came."""
+    def unknown(self) -> Mapping[str, int]:
+        """Profiler → its samples so far whose stack never came."""
         return self._enricher.unknown
 
     def take(self, profiler: type[Profiler], batch: RecordBatch) -> None:

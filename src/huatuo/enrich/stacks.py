@@ -6,6 +6,7 @@ sample first needs them, and again once the symbols of a file have become known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ _NOWHERE, _FILE_SHIFT = 1 << 63, 40  # bpf/unwind.bpf.h
 _OFFSET = (1 << _FILE_SHIFT) - 1
 _MOST_STACKS = 24_000
 _MOST_LOCATIONS = 100_000
+_TRACING = re.compile(
+    r"bpf_trace_run\d+|__bpf_trace_\w+|__traceiter_\w+|trace_call_bpf\w*|perf_trace_\w+"
+    r"|perf_call_bpf_\w+|perf_syscall_enter|syscall_trace_enter\w*"
+)
+_LONGEST_TRACING = 6  # frames between a tracepoint's place and a program on it, and the program
 
 
 @dataclass(slots=True)
@@ -37,6 +43,17 @@ class KnownStack:
     stack: Stack
     kernel: tuple[str, ...]
     subsystem: str
+
+    def as_it_was(self) -> KnownStack:
+        """Of a sample that a program on a tracepoint took: without that program and its call."""
+        locations = self.stack.locations
+        own = 0
+        for at, place in enumerate(locations[:_LONGEST_TRACING]):
+            if place.kind is FrameKind.KERNEL and any(
+                _TRACING.fullmatch(line.function) for line in place.lines
+            ):
+                own = at + 1
+        return _known(self.stack._replace(locations=locations[own:])) if own else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +130,7 @@ class Stacks:
             else self._locations[frame]
             for frame in frames
         ]
-        functions = tuple(place.lines[0].function for place in kernel if place.lines)
-        stack = Stack((*kernel, *user), _STATUS[raw.status])
-        return KnownStack(stack, functions, subsystem_of(functions))
+        return _known(Stack((*kernel, *user), _STATUS[raw.status]))
 
     def _nowhere(self, pid: int, address: int) -> Location:
         """Code in memory without a file: a just-in-time compiler's, if it says so."""
@@ -162,6 +177,12 @@ class Stacks:
             self._proc / f"{binary.pid}/root",
             binary.build_id,
         )
+
+
+def _known(stack: Stack) -> KnownStack:
+    kernel = (place for place in stack.locations if place.kind is FrameKind.KERNEL)
+    functions = tuple(place.lines[0].function for place in kernel if place.lines)
+    return KnownStack(stack, functions, subsystem_of(functions))
 
 
 def functions_of(places: Iterable[Any]) -> list[str]:

@@ -196,10 +196,17 @@ class Btf:
             kernel_enum = self._tag(base, index, "kernel_enum:")
             if self._types[resolved].kind in (_ENUM, _ENUM64):
                 labels = self._labels(resolved)
-            fields.append(
-                Field(name, meaning_of(names), self._tag(base, index, "doc:"), labels, kernel_enum)
-            )
+            meaning, help_text = meaning_of(names), self._tag(base, index, "doc:")
+            inner = self._nested(resolved) if meaning.role is Role.NONE else ()
+            fields.append(Field(name, meaning, help_text, labels, kernel_enum, inner))
         return Schema(entry.name, self._dtype(base), tuple(fields), self._tag(base, -1, "doc:"))
+
+    def _nested(self, type_id: int) -> tuple[Field, ...]:
+        """Members of a struct, or of the elements of an array of structs; none of anything else."""
+        if self._types[type_id].kind == _ARRAY:
+            element, _, _ = struct.unpack("<III", self._types[type_id].tail)
+            type_id, _ = self._resolve(element)
+        return self.schema(type_id).fields if self._types[type_id].kind == _STRUCT else ()
 
     def _members(self, type_id: int) -> list[tuple[str, int, int]]:
         """(name, type id, byte offset) of a struct's members."""

@@ -23,6 +23,7 @@ __all__ = [
     "identities",
     "identity_is_v1",
     "populated",
+    "root_id",
     "walk",
 ]
 
@@ -108,6 +109,14 @@ def identities(host: Host) -> Iterator[Cgroup]:
     """All cgroups that exist in the identity hierarchy now."""
     root = hierarchies(host).identity
     return walk(root) if root else iter(())
+
+
+def root_id(host: Host) -> int:
+    """The id of the root: what belongs to the host and to nobody below; 0 without cgroups."""
+    try:
+        return next(identities(host), Cgroup(0, "/")).id
+    except OSError:
+        return 0
 
 
 def populated(host: Host) -> Iterator[Cgroup]:

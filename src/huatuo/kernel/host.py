@@ -15,6 +15,8 @@ from huatuo.errors import Malformed
 
 __all__ = ["Host"]
 
+_COARSE = 6  # CLOCK_MONOTONIC_COARSE (linux/time.h), which goes by the kernel's ticks
+
 
 @dataclass(frozen=True)
 class Host:
@@ -26,6 +28,7 @@ class Host:
     root: Path = Path("/")
     ticks_per_second: int = field(default_factory=lambda: os.sysconf("SC_CLK_TCK"))
     page_size: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE"))
+    jiffy_ns: int = field(default_factory=lambda: round(time.clock_getres(_COARSE) * 1e9))
 
     @cached_property
     def name(self) -> str:
@@ -53,9 +56,7 @@ class Host:
 
     def utc_offset_ns(self) -> int:
         """Add to a CLOCK_MONOTONIC time to get UTC nanoseconds since 1970."""
-        before = time.monotonic_ns()
-        utc = time.time_ns()
-        return utc - (before + time.monotonic_ns()) // 2
+        return min(_utc_offset() for _ in range(3))[1]
 
     def read(self, path: Path) -> str:
         """A small file of /proc, /sys or a cgroup. OSError if it is not there."""
@@ -82,3 +83,11 @@ class Host:
             except (ValueError, IndexError):
                 raise Malformed(path, f"expected `name number`, found {line[:60]!r}") from None
         return pairs
+
+
+def _utc_offset() -> tuple[int, int]:
+    """(how far apart the two readings of CLOCK_MONOTONIC were, offset between them)."""
+    before = time.monotonic_ns()
+    utc = time.time_ns()
+    after = time.monotonic_ns()
+    return after - before, utc - (before + after) // 2

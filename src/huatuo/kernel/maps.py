@@ -157,6 +157,8 @@ class Ring:
 
     def drain(self) -> Rows:
         """What is in the ring now, shape (n,), a copy that the caller owns."""
+        if not self._ring:
+            raise BpfError(f"ring {self.name}: is closed")
         count = _native().huatuo_ring_drain(
             self._ring, self._buffer.ctypes.data, self.schema.dtype.itemsize, len(self._buffer)
         )
@@ -168,3 +170,4 @@ class Ring:
 
     def close(self) -> None:
         _native().huatuo_ring_close(self._ring)
+        self._ring = c.c_void_p()

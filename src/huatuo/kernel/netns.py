@@ -1,15 +1,22 @@
-"""Network namespaces of containers: which have one of their own, and a process to read it by."""
+"""Network namespaces: which containers have one of their own, and sockets of other namespaces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import ctypes as c
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from huatuo.kernel import procfs
 from huatuo.kernel.cgroupfs import Cgroup, hierarchies
 from huatuo.kernel.host import Host
 
-__all__ = ["Namespace", "namespaces", "namespaces_readable"]
+__all__ = ["Namespace", "in_host_netns", "in_netns", "namespaces", "namespaces_readable"]
+
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +70,36 @@ def _of_host(host: Host) -> int:
 
 def _inode(host: Host, pid: str) -> int:
     return (host.proc / pid / "ns/net").stat().st_ino
+
+
+def in_host_netns(host: Host, make: Callable[[], Made]) -> Made:
+    """`make()` in the host's namespace: a socket stays in that in which it was made."""
+    if _of_host(host) == _inode(host, "self"):
+        return make()
+    return in_netns(f"{host.proc}/1/ns/net", make)
+
+
+def in_netns(path: str, make: Callable[[], Made]) -> Made:
+    """`make()` in another namespace, in a thread that enters it and ends. OSError if it cannot."""
+    made: list[Made] = []
+    failed: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if c.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET):
+                    code = c.get_errno()
+                    raise OSError(code, f"namespace cannot be entered: {os.strerror(code)}", path)
+            finally:
+                os.close(fd)
+            made.append(make())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=enter, name="netns")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return made[0]

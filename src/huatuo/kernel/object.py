@@ -7,8 +7,9 @@ form is not used without it. That is all a probe writes down; what a kernel cann
 trying, and the reason is kept.
 
 Programs in `iter/` sections are not attached: `run_iterator` runs them once. Those of a role in
-`held` are attached only by `attach_held`, for what is needed only sometimes, and those in
-`perf_event` sections only by `attach_perf_event`.
+`held` are attached only by `attach_held`, for what is needed only sometimes or may come later,
+those in `perf_event` sections only by `attach_perf_event`. A role in `optional` may have no form
+that works; the others run without it.
 
 Objects may share maps: those in `shared` are taken from the descriptors given there, and it is
 their owner who reads them.
@@ -25,6 +26,8 @@ from pathlib import Path
 
 from huatuo.errors import BpfError
 from huatuo.kernel.btf import Btf
+from huatuo.kernel.features import missing_program_types
+from huatuo.kernel.host import Host
 from huatuo.kernel.libbpf import check, lib, messages
 from huatuo.kernel.maps import Map, Ring
 
@@ -32,6 +35,7 @@ __all__ = ["BpfObject", "Program", "Statistics", "statistics_window"]
 
 _NAMED = re.compile(r"libbpf: (prog|map) '([^']+)': (.*)")
 _LOAD_ATTEMPTS = 24
+_REFUSED = "the kernel refuses this program type (EPERM)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class BpfObject:
         map_sizes: Mapping[str, int] | None = None,
         held: Collection[str] = (),
         shared: Mapping[str, int] | None = None,
+        optional: Collection[str] = (),
     ) -> None:
         self.path = path
         self.btf = Btf(path)
@@ -89,7 +94,9 @@ class BpfObject:
         self._map_sizes = dict(map_sizes or {})
         self._held = set(held)
         self._shared = dict(shared or {})
+        self._optional = set(optional)
         self._missing: dict[str, str] = {}
+        self._missing_types = missing_program_types(Host())
         self._missing_maps: dict[str, str] = {}
         self._object = 0
         self.programs: list[Program] = []
@@ -138,9 +145,25 @@ class BpfObject:
 
         Raises BpfError where the kernel refuses.
         """
-        program = next(p for p in self.programs if p.role == role and p.used)
+        program = next((p for p in self.programs if p.role == role and p.used), None)
+        if program is None:
+            raise BpfError(self.why_not(role))
         if not program.links and not self._attach(program):
             raise BpfError(f"{program.section}: {self._missing[program.name]}")
+
+    def is_attached(self, role: str) -> bool:
+        return any(p.links for p in self.programs if p.role == role)
+
+    def hook_of(self, role: str) -> str:
+        """What the role hangs on, or would."""
+        return next(p.hook for p in self.programs if p.role == role)
+
+    def why_not(self, role: str) -> str:
+        """Why no form of a role can be had, form by form; "" if one is used."""
+        forms = [p for p in self.programs if p.role == role]
+        if any(p.used for p in forms):
+            return ""
+        return "; ".join(f"{p.section}: {p.missing}" for p in forms if p.missing)
 
     def attach_perf_event(self, role: str, event: int) -> None:
         """Run a program on an open perf event, whose descriptor belongs to the object from now on.
@@ -213,7 +236,9 @@ class BpfObject:
         while pointer:
             name = lib().bpf_program__name(pointer).decode()
             section = lib().bpf_program__section_name(pointer).decode()
-            found.append(Program(name, section, self._missing.get(name, ""), pointer=pointer))
+            refused = self._missing_types.get(section.partition("/")[0], "")
+            missing = self._missing.get(name, refused)
+            found.append(Program(name, section, missing, pointer=pointer))
             pointer = lib().bpf_object__next_program(self._object, pointer)
         return found
 
@@ -230,18 +255,19 @@ class BpfObject:
                     chosen_forms.add(usable.form)
         for forms in roles.values():
             companion = forms[0]
-            if len(forms) == 1 and companion.form in chosen_forms:
+            if len(forms) == 1 and companion.form and companion.form in chosen_forms:
                 companion.used = True
 
     def _lacks(self, program: Program, roles: Mapping[str, list[Program]]) -> bool:
         """Whether a program, or one that accompanies its form, cannot be had."""
-        companions = [f[0] for f in roles.values() if len(f) == 1 and f[0].form == program.form]
+        single = [forms[0] for forms in roles.values() if len(forms) == 1]
+        companions = [p for p in single if p.form and p.form == program.form]
         return any(p.missing for p in (program, *companions))
 
     def _fail_if_last(self) -> None:
         """Raise if a role has no form left that can be had with all that accompanies it."""
-        used = {p.role for p in self.programs if p.used}
-        idle = [p for p in self.programs if p.role not in used]
+        settled = {p.role for p in self.programs if p.used} | self._optional
+        idle = [p for p in self.programs if p.role not in settled]
         if any(self._alternatives(p) for p in idle):
             reasons = "; ".join(f"{p.section}: {p.missing}" for p in idle if p.missing)
             raise BpfError(f"no hook works on this kernel: {reasons}")
@@ -261,6 +287,9 @@ class BpfObject:
                 return
             if kind == "prog" and name not in self._missing and "BEGIN PROG LOAD LOG" not in why:
                 self._missing[name] = self._reason(why, log)
+                if self._missing[name] == _REFUSED:
+                    section = next(p.section for p in self.programs if p.name == name)
+                    self._missing_types[section.partition("/")[0]] = _REFUSED
                 return
         raise BpfError(
             f"{self.path.stem}: cannot be loaded: {os.strerror(-result)}", "\n".join(log)
@@ -272,7 +301,7 @@ class BpfObject:
             if f"map '{name}'" in text or "invalid BPF map reference" in text:
                 return f"needs map {name}: {reason}"
         if "Operation not permitted" in why:
-            return "the kernel refuses this program type (EPERM)"
+            return _REFUSED
         if "kernel BTF type ID" in why or "find kernel BTF" in why:
             return "not in this kernel"
         frame = ("libbpf", "processed", "-- ")

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from huatuo.kernel.host import Host
 
 __all__ = [
+    "CodeMapping",
     "Files",
+    "code_mappings",
     "net",
     "parse_headed",
     "parse_keyed",
     "parse_netdev",
     "parse_pairs",
+    "parse_per_cpu",
     "parse_pressure",
     "parse_sockstat",
     "read",
 ]
 
 _CHUNK = 65536
+_CODE = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)$", re.MULTILINE
+)
+_LONGEST_MAPS = 4 << 20  # what a hostile process has beyond is not looked at
+_MINOR_BITS = 20  # of the kernel's dev_t
 
 
 def read(path: str) -> str:
@@ -139,6 +148,16 @@ def parse_headed(text: str, *wanted: str) -> dict[str, dict[str, int]]:
     return found
 
 
+def parse_per_cpu(text: str) -> dict[str, list[int]]:
+    """A line of names, and a line of hexadecimal numbers per CPU: net/stat/*."""
+    head, *cpus = text.splitlines()
+    rows = [[int(word, 16) for word in line.split()] for line in cpus]
+    return {
+        name: list(values)
+        for name, values in zip(head.split(), zip(*rows, strict=True), strict=True)
+    }
+
+
 def parse_pressure(text: str) -> dict[str, tuple[int, float]]:
     """A PSI file: some and full (the latter not for cpu everywhere) → (stalled µs, 10 s ratio)."""
     found = {}
@@ -170,3 +189,35 @@ def parse_sockstat(text: str) -> dict[str, dict[str, int]]:
         numbers = map(int, words[1::2])
         found[protocol] = dict(zip(words[::2], numbers, strict=True))
     return found
+
+
+class CodeMapping(NamedTuple):
+    """Executable memory of a process; `inode` is 0 where it is no file's, `device` a kernel dev_t.
+
+    `offset` is that of `start` in the file; `name` a path, or [vdso] and the like.
+    """
+
+    start: int
+    end: int
+    offset: int
+    device: int
+    inode: int
+    name: str
+
+
+def code_mappings(process: Path) -> list[CodeMapping]:
+    """The executable mappings in the maps file of /proc/PID, by address. OSError if it is gone."""
+    data = bytearray()
+    fd = os.open(process / "maps", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while len(data) < _LONGEST_MAPS and (more := os.read(fd, _CHUNK)):
+            data += more
+    finally:
+        os.close(fd)
+    return [_code_mapping(*match.groups()) for match in _CODE.finditer(data)]
+
+
+def _code_mapping(*texts: bytes) -> CodeMapping:
+    start, end, offset, major, minor = (int(text, 16) for text in texts[:5])
+    name = texts[6].decode(errors="replace")
+    return CodeMapping(start, end, offset, major << _MINOR_BITS | minor, int(texts[5]), name)

@@ -1,4 +1,4 @@
-"""Enums of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
+"""Types of the running kernel, by name, from its BTF (/sys/kernel/btf/vmlinux).
 
 Format: include/uapi/linux/btf.h. libbpf reads the types (12 ms, 8 MB) for as long as an enum is
 decoded; what was decoded is kept, the types are not.
@@ -15,9 +15,10 @@ from functools import cache
 from huatuo.errors import KernelLacks
 from huatuo.kernel.libbpf import lib
 
-__all__ = ["kernel_enum"]
+__all__ = ["has_struct", "kernel_enum"]
 
-_ENUM, _ENUM64 = 6, 19
+_STRUCT, _ENUM, _ENUM64 = 4, 6, 19
+_COUNTING = ("NR_", "__")
 _HEADER = 12  # struct btf_type: name offset, info, size
 
 
@@ -53,6 +54,12 @@ def kernel_enum(name: str) -> dict[int, str]:
     return {}
 
 
+def has_struct(name: str) -> bool:
+    """Whether this kernel has a `struct name`."""
+    with _vmlinux() as btf:
+        return bool(btf) and lib().btf__find_by_name_kind(btf, name.encode(), _STRUCT) > 0
+
+
 def _members(btf: int, type_id: int, layout: str) -> list[tuple[str, int]]:
     at = lib().btf__type_by_id(btf, type_id)
     _, info, _ = struct.unpack("<III", c.string_at(at, _HEADER))
@@ -65,10 +72,14 @@ def _members(btf: int, type_id: int, layout: str) -> list[tuple[str, int]]:
 
 
 def _labels(name: str, members: list[tuple[str, int]]) -> dict[int, str]:
-    """Without the enum's name in front; members that lack it lose the words all have in common."""
+    """Without the enum's name in front; members that lack it lose the words all have in common.
+
+    Members that only count the others (NR_…, __…) have no say in that.
+    """
     prefix = name.upper() + "_"
-    others = [member.split("_") for member, _ in members if not member.startswith(prefix)]
-    words = [member.split("_") for member, _ in members]
+    named = [member for member, _ in members if not member.startswith(_COUNTING)]
+    others = [member.split("_") for member in named if not member.startswith(prefix)]
+    words = [member.split("_") for member in named]
     shared = 0
     while others and all(len(w) > shared + 1 and w[shared] == words[0][shared] for w in words):
         shared += 1
@@ -76,7 +87,9 @@ def _labels(name: str, members: list[tuple[str, int]]) -> dict[int, str]:
     for member, value in members:
         if member.startswith(prefix):
             label = member.removeprefix(prefix)
-        else:
+        elif member in named:
             label = "_".join(member.split("_")[shared:])
+        else:
+            label = member
         labels.setdefault(value, label.lower())
     return labels

@@ -22,6 +22,7 @@ class Field:
     help: str = ""
     labels: Mapping[int, str] = field(default_factory=dict)  # of a C enum: value → label
     kernel_enum: str = ""  # the labels come from this enum of the running kernel
+    members: tuple[Field, ...] = ()  # of a struct, or of each element of an array of structs
 
     @property
     def json_name(self) -> str:

@@ -13,7 +13,7 @@ class ProbeState(msgspec.Struct, frozen=True):
     name: str
     status: str  # running · unavailable · off · shed · failed
     reason: str  # why it does not run; "" while it does
-    kind: list[str]  # events, metrics
+    kind: list[str]  # events, metrics, profiles
     summary: str  # first line of its docstring
     hooks: list[str]
     notes: list[str]  # what is degraded
@@ -27,6 +27,7 @@ class ProbeState(msgspec.Struct, frozen=True):
     lost: dict[str, int] = {}
     collect_seconds: float = 0.0  # of the last collect()
     collect_errors: int = 0
+    pace_ratio: float = 1.0  # of its configured rate, to which the governor slowed a profiler
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from huatuo.errors import ConfigError
 
-__all__ = ["example", "parse", "show", "show_amount", "show_bytes", "show_duration"]
+__all__ = ["example", "parse", "percent", "show", "show_amount", "show_bytes", "show_duration"]
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ%]*)\s*")
 _DURATIONS = {
@@ -123,3 +123,8 @@ def show_amount(unit: str, value: float) -> str:
     if unit == "nanoseconds":
         return show_duration(value / 1e9)
     return show_bytes(value) if unit == "bytes" else f"{value:.0f}"
+
+
+def percent(ratio: float) -> str:
+    """For people: 3.21 %, 38 %."""
+    return f"{ratio * 100:.3g} %" if ratio < 0.1 else f"{ratio * 100:.0f} %"

@@ -125,6 +125,14 @@ class Probe:
         """Program → run time and runs so far (run time counts in statistics windows only)."""
         return {}
 
+    def duty(self) -> float:
+        """The share of the time in which its programs are attached."""
+        return 1.0
+
+    def watched_seconds(self) -> float:
+        """For how long they have been attached so far, for a probe whose duty is below 1."""
+        return 0.0
+
     def own_seconds(self) -> float:
         """CPU time so far of threads of its own; it is the agent's, and no program's of `cost`."""
         return 0.0

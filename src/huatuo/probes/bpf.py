@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +35,14 @@ from huatuo.probes.base import Account, Probe, Setting
 __all__ = ["SCALAR", "BpfProbe", "label_name"]
 
 SCALAR = "value"  # a key that is no struct only counts rows; it is no label
-_INTERNAL = {"cgroup_v1", "wanted_cgroups"}  # set by us, not by the user
+# set by us, not by the user
+_INTERNAL: Mapping[str, Callable[[Host], int]] = {
+    "cgroup_v1": lambda host: int(identity_is_v1(host)),
+    "jiffy_ns": lambda host: host.jiffy_ns,
+    "page_size": lambda host: host.page_size,
+    "wanted_cgroups": lambda _: 0,
+}
+_shared: dict[str, int] = {}  # map → descriptor, of all that probes share in this process
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
 
@@ -43,11 +52,15 @@ class BpfProbe(Probe):
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
+    shares: ClassVar[Collection[str]] = ()  # maps that are one with those of other probes
+    late: ClassVar[Mapping[str, str]] = {}  # roles → module that brings their hook; "": the kernel
+    optional: ClassVar[Collection[str]] = ()  # roles without which the others still are of use
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
         self.object: BpfObject | None = None
         self._delivered = 0
+        self._tried: set[str] = set()  # modules whose hooks were looked for, since they are there
 
     @classmethod
     def object_path(cls) -> Path:
@@ -93,8 +106,9 @@ class BpfProbe(Probe):
 
     def start(self) -> None:
         tunables = dict(self.settings)
-        if any(v.name == "cgroup_v1" for v in self.btf().variables(".rodata")):
-            tunables["cgroup_v1"] = int(identity_is_v1(self.host))
+        for variable in self.btf().variables(".rodata"):
+            if variable.name in _INTERNAL:
+                tunables[variable.name] = _INTERNAL[variable.name](self.host)
         opened = self._open(tunables)
         try:
             opened.load()
@@ -103,9 +117,47 @@ class BpfProbe(Probe):
             opened.close()
             raise
         self.object = opened
+        for name in self.shares:
+            if name not in _shared:
+                _shared[name] = os.dup(opened.maps[name].fd)
+        self._tried = set()
+        self._attach_late(first=True)
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
-        return BpfObject(self.object_path(), tunables, self.map_sizes, self.held)
+        held = {*self.held, *self.late}
+        shared = {name: _shared[name] for name in self.shares if name in _shared}
+        return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, self.optional)
+
+    def _attach_late(self, first: bool = False) -> None:
+        """Hooks of modules, or of the kernel where that code is built in: once each is there."""
+        loaded = {module for module in self.late.values() if self._is_loaded(module)}
+        for role, module in self.late.items():
+            if self.is_wanted(role) and (first or module in loaded - self._tried):
+                with suppress(KernelLacks):  # not there, or changed: said by `notes`
+                    self._running().attach_held(role)
+        self._tried = loaded
+
+    def is_wanted(self, role: str) -> bool:  # noqa: ARG002
+        """Whether a role of `late` is of use, seeing what is attached."""
+        return True
+
+    def _is_loaded(self, module: str) -> bool:
+        return (self.host.sys / "module" / module).exists()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not watched for want of a hook."""
+        if self.object is None:
+            return []
+        found = [
+            f"without {role}: {why}" for role in self.optional if (why := self.object.why_not(role))
+        ]
+        for role, module in self.late.items():
+            if self.is_wanted(role) and not self.object.is_attached(role):
+                waits = module and module not in self._tried
+                why = f"attached once {module} is loaded" if waits else "not in this kernel"
+                found.append(f"{self.object.hook_of(role)}: {why}")
+        return found
 
     def prepare(self, opened: BpfObject) -> None:
         """Fill maps, after loading and before attaching."""
@@ -128,6 +180,7 @@ class BpfProbe(Probe):
                 yield found.key, keys, found.value, values
 
     def collect(self) -> Iterator[Metric]:
+        self._attach_late()
         for key, keys, value, values in self.tables():
             labels = {
                 label_name(f): Column(label_values(f, keys[f.name]), f.meaning)
@@ -191,10 +244,12 @@ def label_name(field: Field) -> str:
 def label_values(
     field: Field, column: npt.NDArray[np.generic]
 ) -> list[str] | npt.NDArray[np.generic]:
-    """Enum members become their labels; identities stay numbers until enrichment."""
+    """Enum members become their labels, texts text; identities stay numbers until enrichment."""
     labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
     if labels:
         return [labels.get(int(value), str(value)) for value in column]
+    if column.dtype.kind == "S":
+        return [text.split(b"\0", 1)[0].decode(errors="replace") for text in column.tolist()]
     return column
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from huatuo.errors import KernelLacks
+from huatuo.kernel.features import unwinding_unavailable
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
 from huatuo.model.record import Schema
@@ -21,14 +22,25 @@ __all__ = ["Profiler"]
 
 class Profiler(BpfProbe):
     """`profile` is the name of what it measures, a key of model.profile.PROFILE_TYPES; `kind_label`
-    the label that tells the kinds of its samples apart (KINDS in bpf/sample.bpf.h), if any."""
+    the label that tells the kinds of its samples apart (KINDS in bpf/sample.bpf.h), if any;
+    `on_tracepoint`: its own program is the innermost frame of its samples;
+    `needs_rows`: whether it cannot do without the unwinder's BPF side."""
 
     profile: ClassVar[str] = ""
     kind_label: ClassVar[str] = ""
+    on_tracepoint: ClassVar[bool] = False
+    needs_rows: ClassVar[bool] = True
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
         self.unwinder: Unwinder | None = None
+
+    @classmethod
+    def unavailable(cls, host: Host) -> str:
+        missing = super().unavailable(host)
+        if not missing and cls.needs_rows and (lacks := unwinding_unavailable()):
+            return f"stacks of user space cannot be unwound: {lacks}"
+        return missing
 
     @classmethod
     def event_schemas(cls) -> dict[str, Schema]:

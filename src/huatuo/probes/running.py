@@ -67,7 +67,8 @@ class ProbeSet:
                 entry.reason = "removed in the configuration"
             elif not wanted:
                 on_demand = "on demand: costs too much for always; name it in `probes` to run it"
-                entry.reason = "" if entry.cls.automatic else on_demand
+                missing = entry.cls.unavailable(host)
+                entry.reason = missing or ("" if entry.cls.automatic else on_demand)
             elif missing := entry.cls.unavailable(host):
                 entry.status, entry.reason = "unavailable", missing
             else:

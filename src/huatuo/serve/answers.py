@@ -212,7 +212,7 @@ class ProfileTypeRow(msgspec.Struct, frozen=True):
 
 
 class ProfileTypes(msgspec.Struct, frozen=True):
-    """Those with samples in the time range."""
+    """Those with samples in the time range, the most general first."""
 
     types: list[ProfileTypeRow]
 
@@ -241,12 +241,15 @@ class FlameNodes(msgspec.Struct, frozen=True, omit_defaults=True, rename={"self_
 
 class Audit(msgspec.Struct, frozen=True):
     """How far a profile can be believed. `complete_ratio`: of the value, in stacks that reach the
-    start of their thread; `statuses`: why others do not; `accounted_ratio`: what the profile adds
-    up to, of what the kernel counted by itself; `notes`: sentences, what does not add up."""
+    start of their thread; `statuses`: why others do not, and their value; `reasons`: that in words;
+    `accounted_ratio`: what the profile adds up to, of what the kernel counted by itself; `lost`:
+    samples that the profiler lost, of whatever labels; `notes`: sentences, what is to be known."""
 
     complete_ratio: float | None
     statuses: dict[str, int]
+    reasons: dict[str, str]
     accounted_ratio: float | None
+    lost: int | None
     notes: list[str]
 
 

@@ -1,4 +1,4 @@
-"""The metric families that the overview and the container table are made of.
+"""The metric families that the overview, the container table and audits are made of.
 
 They belong to the probes; one that is not stored leaves its column empty, never breaks the page.
 """
@@ -31,3 +31,13 @@ class Names:
     SOFTIRQ_RUN = "huatuo_cpu_softirq_run_seconds"
     DROPS = "huatuo_net_drop_packets_total"
     NET_BYTES = "huatuo_netdev_stats_bytes_total"
+    RESIDENT_HOST = ("huatuo_memory_info_anon_bytes", "huatuo_memory_info_mapped_bytes")
+    RESIDENT_CONTAINER = (
+        "huatuo_memory_cgroup_anon_bytes",
+        "huatuo_memory_cgroup_file_mapped_bytes",
+    )
+    RUNNING = "huatuo_probe_running"
+    PACE = "huatuo_governor_pace_ratio"
+    DELIVERED = "huatuo_probe_records_delivered_total"
+    LOST = "huatuo_probe_lost_total"
+    STORE_LOST = "huatuo_store_lost_total"

@@ -19,18 +19,18 @@ __all__ = ["BASE", "document", "page"]
 
 BASE = "/api/v1"
 _REF = "#/components/schemas/{name}"
+_BINARY = {"type": "string", "format": "binary"}
 
 
 def document(endpoints: Sequence[Endpoint], stream: Endpoint) -> dict[str, Any]:
     """`stream`: the endpoint of server-sent events, which carries its answer type as text."""
-    # a file has no schema of its own
-    types = [bytes if endpoint.answer is File else endpoint.answer for endpoint in endpoints]
+    types = [None if endpoint.answer is File else endpoint.answer for endpoint in endpoints]
     schemas, components = msgspec.json.schema_components(
         [*types, Problem, Event], ref_template=_REF
     )
     paths = {
         BASE + endpoint.path: {
-            endpoint.method.lower(): _operation(endpoint, _media_type(endpoint), schema)
+            endpoint.method.lower(): _operation(endpoint, *_written(endpoint, schema))
         }
         for endpoint, schema in zip(endpoints, schemas, strict=False)
     }
@@ -54,8 +54,11 @@ def document(endpoints: Sequence[Endpoint], stream: Endpoint) -> dict[str, Any]:
     }
 
 
-def _media_type(endpoint: Endpoint) -> str:
-    return "application/octet-stream" if endpoint.answer is File else "application/json"
+def _written(endpoint: Endpoint, schema: object) -> tuple[str, object]:
+    """(media type, schema) of an endpoint's answer."""
+    if endpoint.answer is File:
+        return "application/octet-stream", _BINARY
+    return "application/json", schema
 
 
 def _operation(endpoint: Endpoint, media_type: str, schema: object) -> dict[str, Any]:
@@ -77,10 +80,9 @@ def _operation(endpoint: Endpoint, media_type: str, schema: object) -> dict[str,
         },
     }
     if endpoint.method != "GET":
-        binary = {"schema": {"type": "string", "format": "binary"}}
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/octet-stream": binary},
+            "content": {"application/octet-stream": {"schema": _BINARY}},
         }
     return operation
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from huatuo.model.state import ProbeState
-from huatuo.model.units import show_bytes, show_duration
+from huatuo.model.units import percent, show_bytes, show_duration
 from huatuo.serve.answers import Finding, OverviewRow, Signal, Worst
 from huatuo.serve.names import Names
 from huatuo.serve.reader import Reader
@@ -78,10 +78,6 @@ class Subsystem:
         return OverviewRow(
             self.name, self.title, status, filled.signals, filled.worst, missing
         ), filled
-
-
-def percent(ratio: float) -> str:
-    return f"{ratio * 100:.3g} %" if ratio < 0.1 else f"{ratio * 100:.0f} %"
 
 
 def show_rate(value: float) -> str:

@@ -387,7 +387,7 @@ class EmbeddedProfiles:
             return queries.merge(db, self._store._samples, query, self._store._notice)
 
     def series(
-        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = ()
+        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = (), spread: bool = False
     ) -> list[ProfileSeries]:
         with self._store._reading() as db:
-            return queries.series(db, self._store._samples, query, step_ns, by)
+            return queries.series(db, self._store._samples, query, step_ns, by, spread)

@@ -74,11 +74,14 @@ class ProfileStore(Protocol):
         rounded down. Its range is the query's; an open end is that of the type's samples."""
 
     def series(
-        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = ()
+        self, query: ProfileQuery, step_ns: int, by: Sequence[str] = (), spread: bool = False
     ) -> list[ProfileSeries]:
         """Values over time, a series for each distinct set of the labels in `by` that samples of
         the query have, ordered by them.
 
         The query's range must have an end; a gauge's step has the average over the series' times
         in it, rounded down. An answer of more than some million values is refused.
+
+        `spread`: a value of nanoseconds is not counted where its sample is but over that time
+        before it; what lies before the range is left out.
         """

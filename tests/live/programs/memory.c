@@ -1,5 +1,5 @@
-/* Memory of known size by function: keep() holds 200 MiB, churn() maps, touches and frees 400 MiB in
- * all, huge() holds 64 MiB of huge pages, filled() holds 50 MiB that the kernel wrote into,
+/* Memory of known size by function: keep() holds 200 MiB, churn() maps, touches and frees 400 MiB
+ * in all, huge() holds 64 MiB of huge pages, filled() holds 50 MiB that the kernel wrote into,
  * heap() grows the heap by 30 MiB. Then it waits for its input to end. */
 #include <fcntl.h>
 #include <stdio.h>

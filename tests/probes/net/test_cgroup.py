@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 
 from huatuo.probes.net.cgroup import NetCgroup
@@ -20,7 +19,17 @@ def test_sockets_and_tcp() -> None:
     assert found["tcp_established"] == {(APP.id,): 7}
     assert found["tcp_retransmitted_segments_total"] == {(APP.id,): 9}
     assert found["tcp_listen_drops_total"] == {(APP.id,): 3}
-    assert found["udp_receive_buffer_errors_total"] == {(APP.id,): pytest.approx(3)}
+    assert found["tcp_out_of_order_segments_total"] == {(APP.id,): 13}
+    assert found["tcp_closed_windows_total"] == {(APP.id,): 5}
+    assert found["tcp_reset_connections_total"] == {(APP.id,): 4}
+
+
+def test_udp_is_that_of_both_families() -> None:
+    found = samples(reader(NetCgroup, "net_cgroup"))
+    assert found["udp_received_datagrams_total"] == {(APP.id,): 95 + 5}
+    assert found["udp_sent_datagrams_total"] == {(APP.id,): 96 + 4}
+    assert found["udp_closed_port_total"] == {(APP.id,): 1 + 6}
+    assert found["udp_receive_buffer_errors_total"] == {(APP.id,): 3 + 1}
 
 
 @settings(deadline=None)

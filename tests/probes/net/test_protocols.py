@@ -19,6 +19,8 @@ def test_important_counters_have_families() -> None:
     assert found["tcp_listen_drops_total"][()] == 3
     assert found["tcp_timeouts_total"][()] == 11
     assert found["tcp_aborts_total"]["data",] == 19
+    assert found["tcp_out_of_order_segments_total"][()] == 13
+    assert found["tcp_closed_windows_total"][()] == 0
     assert found["tcp_memory_pressure_seconds_total"][()] == pytest.approx(1.5)
     assert found["udp_buffer_errors_total"]["ipv4", "receive"] == 3
     assert found["mptcp_established"][()] == 2
@@ -45,6 +47,8 @@ def test_everything_else_that_happened_and_no_constants() -> None:
         ("Ip6", "InNoECTPkts"): 8,
         ("Icmp6", "OutType133"): 4,
         ("UdpLite6", "InErrors"): 1,
+        ("Xfrm", "InNoStates"): 21,
+        ("Tls", "TxSw"): 17,
     }
 
 

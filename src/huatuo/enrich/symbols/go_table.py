@@ -1,40 +1,31 @@
 """Go's own table (.gopclntab): functions, inlined functions, files and lines.
 
-Every Go program carries it, stripped or not, because its runtime prints stacks with it. Read for
-Go 1.16 and later, all functions at once: numbers are decoded, summed and joined as columns.
+All functions are read at once: numbers are decoded, summed and joined as columns.
 
-Format: Go's runtime/symtab.go and runtime/symtabinl.go (pcHeader, moduledata, _func, inlinedCall).
+Format: Go's runtime/symtab.go and runtime/symtabinl.go (_func, inlinedCall).
 
 Used in worker processes.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from huatuo.enrich.symbols.layer import NONE, Layer, Places, empty
 from huatuo.enrich.symbols.varints import Sequences
-from huatuo.errors import Malformed
 from huatuo.kernel.elf import Elf, Section
+from huatuo.kernel.gopclntab import GoTable, find_go_table
 
 __all__ = ["go_lines"]
 
-_SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
-_MODULES = (".go.module", ".noptrdata", ".data", ".data.rel.ro")
 _INLINED, _TREE = 2, 3  # PCDATA_InlTreeIndex, FUNCDATA_InlTree
-_RELATIVE = (8, 1027)  # R_X86_64_RELATIVE, R_AARCH64_RELATIVE
-_RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<u8")])
-_HEADER_SIZE = 72
 _MOST_NUMBERS = 20 << 20  # bytes of sequences, and steps, beyond which lines are left out
 _MOST_STEPS = 5_000_000
 _CHUNK = 8192  # functions
-_MOST_FUNCTIONS = 1 << 22
 _LONGEST_NAME = 4096
 _SAMPLE = 64
 
@@ -43,25 +34,6 @@ U1 = npt.NDArray[np.uint8]
 U8 = npt.NDArray[np.uint64]
 # (starts, offset of the name, offset of the file or -1, line, outer step or -1) of each step
 _Steps = tuple[U8, I8, I8, I8, I8]
-
-
-class _Form(NamedTuple):
-    """Where things are, by the table's magic: in the header's words, in a function, in a call."""
-
-    text: int | None  # the header's word with the start of the code; None: entries are absolute
-    parts: int  # the first of five words: names, compilation units, files, numbers, functions
-    name: int  # of the function's name; args, deferreturn and pcsp follow
-    pcdata: int  # of the words behind the function
-    call_size: int  # of an inlined call
-    call_name: int
-    call_parent: int
-
-
-_FORMS = {
-    0xFFFFFFFA: _Form(None, 2, 8, 44, 20, 12, 16),  # Go 1.16
-    0xFFFFFFF0: _Form(2, 3, 4, 40, 20, 12, 16),  # 1.18
-    0xFFFFFFF1: _Form(2, 3, 4, 44, 16, 4, 8),  # 1.20
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,82 +55,34 @@ class _Functions:
 
 def go_lines(elf: Elf, with_lines: bool = True) -> Layer:
     """Empty for what is no Go program. Malformed if the table is not as it should be."""
-    address, data = _find(elf)
-    if len(data) <= _HEADER_SIZE:
-        return empty()
-    table = _Table(elf, address, data)
-    return table.layer(with_lines) if table.functions else empty()
-
-
-def _find(elf: Elf) -> tuple[int, bytes]:
-    """(address, bytes) of the table; the bytes may reach beyond its end.
-
-    Where the system's linker made a program that can be loaded anywhere, the table is somewhere in
-    .data.rel.ro, found by how it begins.
-    """
-    for name in _SECTIONS:
-        if elf.has(name):
-            address = elf.sections[name].address
-            return address, _relocated(elf, address, elf.contents(name))
-    if elf.has(".go.buildinfo") and elf.has(".data.rel.ro"):
-        address, data = elf.sections[".data.rel.ro"].address, elf.contents(".data.rel.ro")
-        for magic in _FORMS:
-            for quantum in (1, 4):
-                at = data.find(struct.pack("<IHBB", magic, 0, quantum, 8))
-                if at >= 0 and at % 8 == 0:
-                    return address + at, _relocated(elf, address + at, data[at:])
-    return 0, b""
+    found = find_go_table(elf)
+    table = _Table(elf, found) if found else None
+    return table.layer(with_lines) if table and table.functions else empty()
 
 
 class _Table:
-    def __init__(self, elf: Elf, address: int, data: bytes) -> None:
-        magic, quantum, pointer = struct.unpack_from("<IxxBB", data)
-        if magic not in _FORMS or pointer != 8:
-            raise Malformed(elf.name, f"a Go table of a form that is not known ({magic:#x})")
-        self._elf, self._data, self._form = elf, data, _FORMS[magic]
-        self._octets = np.frombuffer(data, np.uint8)
-        words = struct.unpack_from("<8Q", data, 8)
-        parts = self._form.parts
-        self._names, self._units, self._files, self._numbers, self._code = words[parts : parts + 5]
-        if words[0] > _MOST_FUNCTIONS or max(words[parts : parts + 5]) > len(data):
-            raise Malformed(elf.name, "a Go table that reaches beyond its section")
-        self._module = _module(elf, address)
-        base = 0
-        if self._form.text is not None:
-            base = self._text(words[self._form.text])
-        self._functions = self._read_functions(words[0], base)
-        self._quantum = quantum
+    def __init__(self, elf: Elf, table: GoTable) -> None:
+        self._elf, self._table, self._form = elf, table, table.form
+        self._data = table.contents()
+        self._octets = np.frombuffer(self._data, np.uint8)
+        self._names, self._units, self._files = table.names, table.units, table.files
+        self._numbers, self._code = table.numbers, table.code
+        self._functions = self._read_functions()
         self._trees: tuple[U1, int] | None = None  # bytes with inlined calls, and what is at 0
 
     @property
     def functions(self) -> int:
         return len(self._functions.entries)
 
-    def _text(self, stated: int) -> int:
-        """Where Go's code begins: since 1.26 the header does not say."""
-        if len(self._module) > 22:
-            return int(self._module[22])
-        section = self._elf.sections.get(".text")
-        return stated or (section.address if section else 0)
-
-    def _read_functions(self, count: int, base: int) -> _Functions:
-        wide = self._form.text is None
-        size = (2 * count + 1) * (8 if wide else 4)
-        table = self._data[self._code : self._code + size]
-        if len(table) < size:
-            raise Malformed(self._elf.name, "a Go table that ends within its functions")
-        numbers = np.frombuffer(table, "<u8" if wide else "<u4").astype(np.uint64)
-        entries = numbers[::2] + np.uint64(base)
-        good = entries[1:] > entries[:-1]  # of entries out of order none is kept
-        good[1:] &= np.maximum.accumulate(entries[:-2]) < entries[1:-1]
-        at = numbers[1::2].astype(np.int64)[good] + self._code
+    def _read_functions(self) -> _Functions:
+        begins, ends, at = self._table.functions()
         word, form = self._word, self._form
         pcdata, functions = at + form.pcdata, word(at + form.pcdata - 1, 1)
         extra = word(at + form.name + 24)
         inlined = np.where(extra > _INLINED, word(pcdata + 4 * _INLINED), 0)
         trees = np.where(functions > _TREE, self._tree(pcdata + 4 * extra), -1)
         return _Functions(
-            entries[:-1][good], entries[1:][good], word(at + form.name),
+            begins, ends, word(at + form.name),
             word(at + form.name + 16), word(at + form.name + 20), inlined,
             word(at + form.name + 28), np.where(inlined > 0, trees, -1),
         )  # fmt: skip
@@ -185,7 +109,7 @@ class _Table:
             return self._names_only()
         used = (functions.files, functions.lines, functions.inlined)
         octets = self._octets[self._numbers : self._code]
-        sequences = Sequences(octets, np.concatenate(used), self._quantum)
+        sequences = Sequences(octets, np.concatenate(used), self._table.quantum)
         if sum(int(sequences.steps(each).sum()) for each in used) > _MOST_STEPS:
             return self._names_only()
         count = len(functions.entries)
@@ -255,7 +179,7 @@ class _Table:
         if not len(calls):
             return None
         sample = calls[np.linspace(0, len(calls) - 1, min(_SAMPLE, len(calls))).astype(np.int64)]
-        bases = [0] if self._form.text is None else self._module[32:48].tolist()
+        bases = [0] if self._form.text is None else self._table.module[32:48].tolist()
         for base in bases:
             section = next(
                 (s for s in self._elf.section_list if _holds(s, base or sample[0])), None
@@ -307,39 +231,3 @@ def _numbers(octets: U1, at: I8, size: int = 4) -> I8:
     taken = octets[place[:, None] + np.arange(size)]
     found = taken.copy().view(f"<u{size}")[:, 0].astype(np.int64)
     return np.where(inside, found, 0)
-
-
-def _relocations(elf: Elf) -> npt.NDArray[np.void]:
-    """Pointers that the loader will fill in: for programs that can be loaded anywhere."""
-    data = elf.contents(".rela.dyn") or elf.contents(".rela")
-    rows = np.frombuffer(data[: len(data) // _RELA.itemsize * _RELA.itemsize], _RELA)
-    return rows[np.isin(rows["info"], _RELATIVE)]
-
-
-def _relocated(elf: Elf, address: int, data: bytes) -> bytes:
-    """The bytes at an address as the loader leaves them, if loaded at 0."""
-    rows = _relocations(elf)
-    end = address + len(data) // 8 * 8
-    rows = rows[(rows["offset"] >= address) & (rows["offset"] + np.uint64(8) <= end)]
-    if not len(rows):
-        return data
-    changed = bytearray(data)
-    octets = np.frombuffer(changed, np.uint8)
-    at = (rows["offset"] - np.uint64(address)).astype(np.int64)
-    octets[at[:, None] + np.arange(8)] = rows["addend"].copy().view(np.uint8).reshape(-1, 8)
-    return bytes(changed)
-
-
-def _module(elf: Elf, table: int) -> U8:
-    """The words of the runtime's record of this program: its first one points to the table."""
-    for name in _MODULES:
-        section = elf.sections.get(name)
-        if section is None or not elf.has(name):
-            continue
-        data = _relocated(elf, section.address, elf.contents(name))
-        words = np.frombuffer(data[: len(data) // 8 * 8], "<u8")
-        for index in np.flatnonzero(words == np.uint64(table)).tolist():
-            found = words[index : index + 64]
-            if len(found) > 48 and found[20] == found[22] and found[21] <= found[23]:
-                return found.astype(np.uint64)
-    return np.zeros(0, np.uint64)

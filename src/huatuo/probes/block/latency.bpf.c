@@ -13,11 +13,14 @@
  * A request counts once, when the last of its bytes are done. Here it still has its bio, and the
  * request's first bio names the container: merged requests are its.
  */
-#include "block.bpf.h"
+#include "bio.bpf.h"
 #include "event.bpf.h"
 #include "histogram.bpf.h"
 
 #define STAMPS 16384 /* requests are allocated once per tag, so this is tags in use, not IOs */
+#define HOT_ROWS 64  /* 46 KiB per CPU */
+#define RECENT 16
+#define MOST_BIOS 256
 
 const volatile duration_ns_t slow_threshold DOC(
 	"requests that take at least this long, queue and device together, are events") = 500000000;
@@ -75,18 +78,59 @@ struct request_key {
 struct request_row {
 	duration_histogram_t queue DOC("time from a request's start to its issue to the device");
 	duration_histogram_t device DOC("time from a request's issue to its completion");
+	duration_histogram_t request DOC("time from a request's start to its completion; the sum's "
+					 "rate is the mean number of requests in flight");
 	counter_bytes_t transferred DOC("bytes of completed requests");
+	counter_t merges DOC("bios that were merged into requests of others, which have completed");
+	counter_t requeues DOC("times that the device could not take a request and it had to wait");
 	counter_t errors DOC("requests that ended with an error");
 };
 
-/* Filled from interrupts: elements come from the BPF allocator, only as many as there are pairs. */
+/*
+ * Two thirds of the cost was looking up a row in a hash. The first HOT_ROWS keys have rows in a
+ * dense array, and each CPU remembers the numbers of the last ones it used; measured in
+ * docs/decisions/0009-block-rows.md. All other keys are in the hash. Filled from interrupts: the
+ * hash's elements come from the BPF allocator, only as many as there are keys.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 8192);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct request_key);
 	__type(value, struct request_row);
-} requests SEC(".maps");
+} cold_rows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOT_ROWS);
+	__type(key, __u32);
+	__type(value, struct request_row);
+} hot_rows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, HOT_ROWS);
+	__type(key, struct request_key);
+	__type(value, __u32);
+} hot_numbers SEC(".maps");
+
+struct { /* filled and refilled by user space: rows of cgroups that are gone come back */
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, HOT_ROWS);
+	__type(value, __u32);
+} free_rows SEC(".maps");
+
+struct recent {
+	struct request_key key;
+	__u64 row; /* of hot_rows, plus 1; 0: the key is in cold_rows */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RECENT);
+	__type(key, __u32);
+	__type(value, struct recent);
+} recents SEC(".maps");
 
 struct block_request {
 	ktime_ns_t time DOC("when it completed");
@@ -95,9 +139,19 @@ struct block_request {
 	duration_ns_t device DOC("from its issue to its completion");
 	__u64 sector DOC("first sector, in units of 512 bytes");
 	bytes_t size DOC("bytes asked for");
+	__u64 inode DOC("number of the file whose data it moved; 0: not known");
 	disk_t disk DOC("device");
+	disk_t filesystem_disk DOC("device of the file's file system");
 	enum operation operation DOC("what was asked for");
 	enum io_error error DOC("how it ended");
+	enum filesystem filesystem DOC("kind of the file's file system");
+	tgid_t tgid DOC("process that waited for it; 0: none did, or nobody knows");
+	tid_t tid DOC("and its thread");
+	comm_t comm DOC("and that thread's name");
+	__u16 flags DOC("what else was asked for: sync, fua, flush, metadata, priority, readahead, "
+			"background");
+	path_t path DOC("the file, below its file system's root unless it was read or written "
+			"directly; empty: not known");
 };
 
 RING(slow_requests, struct block_request, 256 * 1024);
@@ -119,6 +173,39 @@ struct {
 } unstamped SEC(".maps");
 
 static const struct request_row empty_row;
+
+enum req_flag_bits { /* relocated: the numbers differ between kernels */
+		     __REQ_SYNC = 11,
+		     __REQ_META,
+		     __REQ_PRIO,
+		     __REQ_FUA,
+		     __REQ_PREFLUSH,
+		     __REQ_RAHEAD,
+		     __REQ_BACKGROUND,
+};
+
+enum request_flag { /* of block_request, in the order of latency.py */
+		    FLAG_SYNC = 1 << 0,
+		    FLAG_FUA = 1 << 1,
+		    FLAG_FLUSH = 1 << 2,
+		    FLAG_METADATA = 1 << 3,
+		    FLAG_PRIORITY = 1 << 4,
+		    FLAG_READAHEAD = 1 << 5,
+		    FLAG_BACKGROUND = 1 << 6,
+};
+
+#define FLAG_OF(flags, bit, flag) \
+	((flags) >> bpf_core_enum_value(enum req_flag_bits, bit) & 1 ? (flag) : 0)
+
+static __always_inline __u16 flags_of(__u32 flags)
+{
+	return FLAG_OF(flags, __REQ_SYNC, FLAG_SYNC) | FLAG_OF(flags, __REQ_FUA, FLAG_FUA) |
+	       FLAG_OF(flags, __REQ_PREFLUSH, FLAG_FLUSH) |
+	       FLAG_OF(flags, __REQ_META, FLAG_METADATA) |
+	       FLAG_OF(flags, __REQ_PRIO, FLAG_PRIORITY) |
+	       FLAG_OF(flags, __REQ_RAHEAD, FLAG_READAHEAD) |
+	       FLAG_OF(flags, __REQ_BACKGROUND, FLAG_BACKGROUND);
+}
 
 static __always_inline enum operation operation_of(__u32 flags)
 {
@@ -194,17 +281,51 @@ static __always_inline __u64 issued_at(struct request *rq, enum operation operat
 	return operation == OPERATION_PASSTHROUGH ? rq->start_time_ns : 0;
 }
 
-static __always_inline struct request_row *find_row(const struct request_key *key)
+static __always_inline struct request_row *cold_row(const struct request_key *key)
 {
-	struct request_row *row = bpf_map_lookup_elem(&requests, key);
+	struct request_row *row = bpf_map_lookup_elem(&cold_rows, key);
 
 	if (row)
 		return row;
-	bpf_map_update_elem(&requests, key, &empty_row, BPF_NOEXIST);
-	row = bpf_map_lookup_elem(&requests, key);
+	bpf_map_update_elem(&cold_rows, key, &empty_row, BPF_NOEXIST);
+	row = bpf_map_lookup_elem(&cold_rows, key);
 	if (!row)
 		ACCOUNT(map_full);
 	return row;
+}
+
+/* The number of the key's row plus 1, which it is given if there is one left; else 0. */
+static __always_inline __u64 hot_number(const struct request_key *key)
+{
+	__u32 *found = bpf_map_lookup_elem(&hot_numbers, key), row = 0;
+
+	if (found)
+		return *found + 1ULL;
+	if (bpf_map_lookup_elem(&cold_rows, key) || bpf_map_pop_elem(&free_rows, &row))
+		return 0;
+	if (!bpf_map_update_elem(&hot_numbers, key, &row, BPF_NOEXIST))
+		return row + 1ULL;
+	bpf_map_push_elem(&free_rows, &row, 0); /* another CPU was faster */
+	found = bpf_map_lookup_elem(&hot_numbers, key);
+	return found ? *found + 1ULL : 0;
+}
+
+static __always_inline struct request_row *find_row(const struct request_key *key)
+{
+	__u32 at = (key->cgroup + key->disk + key->operation * 5) % RECENT;
+	struct recent *recent = bpf_map_lookup_elem(&recents, &at);
+
+	if (!recent)
+		return NULL;
+	if (recent->key.cgroup != key->cgroup || recent->key.disk != key->disk ||
+	    recent->key.operation != key->operation) {
+		recent->row = hot_number(key);
+		recent->key = *key;
+	}
+	if (!recent->row)
+		return cold_row(key);
+	at = recent->row - 1;
+	return bpf_map_lookup_elem(&hot_rows, &at);
 }
 
 static __always_inline void count_unstamped(void)
@@ -223,18 +344,55 @@ static __always_inline void add_latency(struct request_row *row, __u64 started, 
 		ACCOUNT(negative);
 		return;
 	}
-	if (started) /* 0 while the queue's iostats is off */
+	if (started) { /* 0 while the queue's iostats is off */
 		histogram_add(&row->queue, issued - started);
+		histogram_add(&row->request, now - started);
+	}
 	histogram_add(&row->device, now - issued);
 }
 
-static __always_inline void report(void *ring, struct request *rq, const struct request_key *key,
-				   enum io_error error, __u64 started, __u64 issued, __u64 now)
+/* The bios of a request but its first: what the kernel counts as merges (block/blk-merge.c). */
+static __always_inline __u32 merged_bios(struct request *rq)
 {
-	struct block_request *record = event_reserve(ring, sizeof(*record), key->cgroup, now);
+	struct bio *bio = rq->bio->bi_next;
+	__u32 count = 0;
 
-	if (!record)
+	while (bio && count < MOST_BIOS) {
+		bio = bio->bi_next;
+		count++;
+	}
+	return count;
+}
+
+static __always_inline void fill_origin(struct block_request *record, struct bio *bio)
+{
+	struct task_struct *task = waiter_of(bio);
+	struct file *file = direct_file_of(bio);
+	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : cached_inode_of(bio);
+	struct place place;
+
+	if (task) {
+		record->tgid = BPF_CORE_READ(task, tgid);
+		record->tid = BPF_CORE_READ(task, pid);
+		BPF_CORE_READ_STR_INTO(&record->comm, task, comm);
+	}
+	if (!inode)
 		return;
+	place = place_of(inode);
+	record->inode = place.inode;
+	record->filesystem = place.filesystem;
+	record->filesystem_disk = place.device;
+	if (file)
+		fill_path(record->path, file);
+	else
+		fill_inode_path(record->path, inode);
+}
+
+static __always_inline void fill(struct block_request *record, struct request *rq,
+				 const struct request_key *key, enum io_error error, __u64 started,
+				 __u64 issued, __u64 now)
+{
+	__builtin_memset(record, 0, sizeof(*record));
 	record->time = now;
 	record->cgroup = key->cgroup;
 	record->queue = started && issued > started ? issued - started : 0;
@@ -244,7 +402,29 @@ static __always_inline void report(void *ring, struct request *rq, const struct 
 	record->disk = key->disk;
 	record->operation = key->operation;
 	record->error = error;
-	ring_submit(ring, record);
+	record->flags = flags_of(rq->cmd_flags);
+	fill_origin(record, rq->bio);
+}
+
+static __always_inline void report(struct request *rq, const struct request_key *key,
+				   enum io_error error, bool failed, __u64 started, __u64 issued,
+				   __u64 now)
+{
+	struct block_request *record;
+
+	if (!event_allowed(key->cgroup, now))
+		return;
+	record = failed ? bpf_ringbuf_reserve(&failed_requests, sizeof(*record), 0)
+			: bpf_ringbuf_reserve(&slow_requests, sizeof(*record), 0);
+	if (!record) {
+		ACCOUNT(ring_full);
+		return;
+	}
+	fill(record, rq, key, error, started, issued, now);
+	if (failed)
+		ring_submit(&failed_requests, record);
+	else
+		ring_submit(&slow_requests, record);
 }
 
 SEC("tp_btf/block_rq_complete")
@@ -254,6 +434,7 @@ int BPF_PROG(block_rq_complete, struct request *rq, int status, unsigned int don
 	enum operation operation = operation_of(rq->cmd_flags);
 	__u64 started = rq->start_time_ns, issued, now;
 	struct request_row *row;
+	bool failed;
 
 	key.operation = operation;
 	row = find_row(&key);
@@ -266,6 +447,7 @@ int BPF_PROG(block_rq_complete, struct request *rq, int status, unsigned int don
 	if (!is_last_completion(operation, rq->__data_len, done))
 		return 0;
 	now = bpf_ktime_get_ns();
+	row->merges += merged_bios(rq);
 	issued = issued_at(rq, operation);
 	if (issued) {
 		add_latency(row, started, issued, now);
@@ -273,11 +455,39 @@ int BPF_PROG(block_rq_complete, struct request *rq, int status, unsigned int don
 		count_unstamped();
 		issued = started ? started : now;
 	}
-	if (status && is_failure(operation, error_of(status)))
-		report(&failed_requests, rq, &key, error_of(status), started, issued, now);
-	else if (now - (started ? started : issued) >= slow_threshold)
-		report(&slow_requests, rq, &key, error_of(status), started, issued, now);
+	failed = status && is_failure(operation, error_of(status));
+	if (failed || now - (started ? started : issued) >= slow_threshold)
+		report(rq, &key, error_of(status), failed, started, issued, now);
 	return 0;
+}
+
+static __always_inline int count_requeue(struct request *rq)
+{
+	struct request_key key = {.cgroup = container_of_request(rq), .disk = disk_of(rq)};
+	struct request_row *row;
+
+	key.operation = operation_of(rq->cmd_flags);
+	row = find_row(&key);
+	if (row)
+		row->requeues++;
+	return 0;
+}
+
+/*
+ * Old forms first, because a kernel with one argument refuses the program that reads two, while one
+ * with two would take a queue for a request. Commit a54895fa057c ("block: remove the request_queue
+ * to argument request based tracepoints"), v5.11, and in stable kernels of 5.10.
+ */
+SEC("tp_btf/block_rq_requeue")
+int BPF_PROG(block_rq_requeue__queue_and_request, struct request_queue *queue, struct request *rq)
+{
+	return count_requeue(rq);
+}
+
+SEC("tp_btf/block_rq_requeue")
+int BPF_PROG(block_rq_requeue__request, struct request *rq)
+{
+	return count_requeue(rq);
 }
 
 static __always_inline int stamp_issue(__u64 request)
@@ -292,12 +502,7 @@ static __always_inline int stamp_issue(__u64 request)
 	return 0;
 }
 
-/*
- * Attached by latency.py only when it is needed. Old form first, because a kernel with one argument
- * refuses the program that reads two, while one with two would take a queue for a request.
- * Commit a54895fa057c ("block: remove the request_queue to argument request based tracepoints"),
- * v5.11, and in stable kernels of 5.10.
- */
+/* Attached by latency.py only when it is needed. */
 SEC("tp_btf/block_rq_issue")
 int BPF_PROG(block_rq_issue__queue_and_request, struct request_queue *queue, struct request *rq)
 {

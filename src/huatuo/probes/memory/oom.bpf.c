@@ -10,36 +10,17 @@
  * the task that allocated.
  */
 #include <linux/ptrace.h>
-#include "cgroup.bpf.h"
 #include "event.bpf.h"
+#include "memory.bpf.h"
 
-#define LEVELS 32      /* of cgroups, looked at */
 #define FRAMES 20      /* from the tracepoint to mem_cgroup_out_of_memory and some more */
 #define LONGEST 0x600  /* code of mem_cgroup_out_of_memory */
 #define NEARLY_FULL 64 /* pages of headroom: the kernel charges in batches of 64 */
 
-const volatile bytes_t page_size = 4096; /* set by the loader, not a setting */
-
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-typedef struct {
-	long counter;
-} atomic_long_t;
-
-struct page_counter {
-	atomic_long_t usage;
-	unsigned long max;
-};
 
 enum memcg_memory_event {
 	MEMCG_OOM_KILL = 4, /* relocated */
-};
-
-struct mem_cgroup {
-	struct cgroup_subsys_state css;
-	struct page_counter memory;
-	struct page_counter memsw;
-	atomic_long_t memory_events_local[9];
 };
 
 enum oom_constraint {
@@ -96,10 +77,9 @@ enum rss { /* include/linux/mm_types_task.h */
 
 /* Why the kill that goes on happens: one is enough, under oom_lock. */
 struct cause {
-	__u64 domain;
-	__u64 limit_pages;
-	__u64 usage_pages;
+	struct memory_use domain; /* all 0: the host */
 	__u32 scope;
+	__u32 unused;
 };
 
 struct {
@@ -165,44 +145,6 @@ static __always_inline struct cause *cause_slot(void)
 	return bpf_map_lookup_elem(&cause_now, &zero);
 }
 
-static __always_inline struct mem_cgroup *memcg_of(struct task_struct *task)
-{
-	struct cgroup_subsys_state *css = NULL;
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	int memory = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
-
-	bpf_core_read(&css, sizeof(css), &set->subsys[memory]);
-	return (struct mem_cgroup *)css; /* css is its first member */
-}
-
-static __always_inline struct mem_cgroup *parent_of(struct mem_cgroup *memcg)
-{
-	return (struct mem_cgroup *)BPF_CORE_READ(memcg, css.parent);
-}
-
-/* Free pages below the counter's limit: of memory, or on v1 of memory and swap if that is less. */
-static __always_inline __u64 fill_usage(struct cause *cause, struct mem_cgroup *memcg)
-{
-	__u64 limit = BPF_CORE_READ(memcg, memory.max);
-	__s64 usage = BPF_CORE_READ(memcg, memory.usage.counter);
-	__s64 headroom = limit - usage;
-
-	if (cgroup_v1 && bpf_core_field_exists(memcg->memsw)) {
-		__u64 both_limit = BPF_CORE_READ(memcg, memsw.max);
-		__s64 both_usage = BPF_CORE_READ(memcg, memsw.usage.counter);
-
-		if ((__s64)(both_limit - both_usage) < headroom) {
-			limit = both_limit;
-			usage = both_usage;
-			headroom = limit - usage;
-		}
-	}
-	cause->domain = BPF_CORE_READ(memcg, css.cgroup, kn, id);
-	cause->limit_pages = limit;
-	cause->usage_pages = usage;
-	return headroom > 0 ? headroom : 0;
-}
-
 static __always_inline int level_of(struct mem_cgroup *memcg)
 {
 	return BPF_CORE_READ(memcg, css.cgroup, level);
@@ -221,24 +163,6 @@ static __always_inline struct mem_cgroup *common_ancestor(struct mem_cgroup *one
 		other = parent_of(other);
 	}
 	return one;
-}
-
-/* Of the cgroup and its ancestors the one nearest to its limit; returns its free pages. */
-static __always_inline __u64 nearest_to_limit(struct cause *cause, struct mem_cgroup *memcg)
-{
-	__u64 least = ~0ULL;
-
-	for (int i = 0; i < LEVELS && memcg; i++) {
-		struct cause here = {};
-		__u64 headroom = fill_usage(&here, memcg);
-
-		if (headroom < least) {
-			least = headroom;
-			*cause = here;
-		}
-		memcg = parent_of(memcg);
-	}
-	return least;
 }
 
 /* Whether a limit's own OOM handling is on the kernel stack; true if that cannot be known. */
@@ -263,7 +187,7 @@ static __always_inline int remember(struct oom_control *control)
 		return 0;
 	__builtin_memset(cause, 0, sizeof(*cause));
 	if (memcg)
-		fill_usage(cause, memcg);
+		fill_use(&cause->domain, memcg, false);
 	cause->scope = BPF_CORE_READ(control, constraint);
 	return 0;
 }
@@ -284,17 +208,20 @@ SEC("tp_btf/mark_victim")
 int BPF_PROG(cause__inferred, struct task_struct *victim)
 {
 	struct task_struct *trigger = (struct task_struct *)bpf_get_current_task();
-	struct cause *cause = cause_slot(), found = {};
-	__u64 headroom;
+	struct cause *cause = cause_slot();
+	struct memory_use use;
+	__s64 left;
 
 	if (!cause)
 		return 0;
 	__builtin_memset(cause, 0, sizeof(*cause));
 	if (!limit_on_stack(ctx))
 		return 0;
-	headroom = nearest_to_limit(&found, common_ancestor(memcg_of(victim), memcg_of(trigger)));
-	if (headroom <= NEARLY_FULL || &mem_cgroup_out_of_memory) {
-		*cause = found;
+	left = fill_use(
+		&use, nearest_to_limit(common_ancestor(memcg_of(victim), memcg_of(trigger)), false),
+		false);
+	if (left <= NEARLY_FULL || &mem_cgroup_out_of_memory) {
+		cause->domain = use;
 		cause->scope = SCOPE_MEMCG;
 	}
 	return 0;
@@ -385,9 +312,9 @@ int BPF_PROG(killed, struct task_struct *victim)
 	kill->time = now;
 	kill->victim_cgroup = cgroup;
 	kill->scope = cause->scope;
-	kill->domain_cgroup = cause->domain;
-	kill->domain_limit = cause->limit_pages * page_size;
-	kill->domain_usage = cause->usage_pages * page_size;
+	kill->domain_cgroup = cause->domain.cgroup;
+	kill->domain_limit = cause->domain.limit_pages * page_size;
+	kill->domain_usage = cause->domain.used_pages * page_size;
 	bpf_get_stack(ctx, kill->stack, sizeof(kill->stack), 0);
 	fill_victim(kill, victim);
 	fill_trigger(kill);

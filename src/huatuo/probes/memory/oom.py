@@ -15,7 +15,6 @@ from huatuo.kernel.host import Host
 from huatuo.model.meaning import MEANINGS
 from huatuo.model.record import Field, RecordBatch, Schema
 from huatuo.model.units import show_bytes
-from huatuo.probes.base import Setting
 from huatuo.probes.bpf import BpfProbe
 
 __all__ = ["Oom"]
@@ -51,13 +50,8 @@ class Oom(BpfProbe):
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
-        self.settings["page_size"] = host.page_size
         self._paths: dict[int, str] = {}
         self._walked = -_WALK_SECONDS
-
-    @classmethod
-    def settings_schema(cls) -> list[Setting]:
-        return [setting for setting in super().settings_schema() if setting.name != "page_size"]
 
     @classmethod
     def event_schemas(cls) -> dict[str, Schema]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from huatuo.kernel import procfs
 from huatuo.kernel.host import Host
 from huatuo.kernel.netns import Namespace, namespaces, namespaces_readable
-from huatuo.kernel.procfs import parse_headed, parse_sockstat
+from huatuo.kernel.procfs import parse_headed, parse_pairs, parse_sockstat
 from huatuo.probes.reader import Reader, Reading, counter, gauge
 
 __all__ = ["NetCgroup"]
@@ -27,24 +27,40 @@ _TCP = {
         "tcp_retransmitted_segments", "TCP segments sent again", _C
     ),
     ("snmp", "Tcp", "OutRsts"): counter("tcp_sent_resets", "TCP resets sent", _C),
-    ("snmp", "Udp", "RcvbufErrors"): counter(
-        "udp_receive_buffer_errors", "UDP datagrams dropped for a full socket buffer", _C
+    ("snmp", "Tcp", "EstabResets"): counter(
+        "tcp_reset_connections", "open TCP connections that were reset", _C
     ),
     ("netstat", "TcpExt", "ListenDrops"): counter(
         "tcp_listen_drops", "connections dropped because nobody accepted them in time", _C
     ),
     ("netstat", "TcpExt", "TCPTimeouts"): counter("tcp_timeouts", "retransmission timeouts", _C),
+    ("netstat", "TcpExt", "TCPOFOQueue"): counter(
+        "tcp_out_of_order_segments", "TCP segments received before one that precedes them", _C
+    ),
+    ("netstat", "TcpExt", "TCPToZeroWindowAdv"): counter(
+        "tcp_closed_windows", "times that TCP closed its window because nobody read", _C
+    ),
+}
+_UDP = {  # of IPv4 and IPv6 together
+    "InDatagrams": counter("udp_received_datagrams", "UDP datagrams received", _C),
+    "OutDatagrams": counter("udp_sent_datagrams", "UDP datagrams sent", _C),
+    "NoPorts": counter("udp_closed_port", "UDP datagrams to a port that is not open", _C),
+    "RcvbufErrors": counter(
+        "udp_receive_buffer_errors", "UDP datagrams dropped for a full socket buffer", _C
+    ),
 }
 _PROTOCOLS = ("TCP", "UDP", "RAW")
+_FILES = ("snmp", "snmp6", "netstat", "sockstat")
 
 
 class NetCgroup(Reader):
-    """TCP connections, retransmissions, resets and full queues per container.
+    """TCP connections, retransmissions, resets, UDP and full queues per container, IPv4 and IPv6.
 
     Containers of one pod share a namespace, which is reported once, for the oldest of them.
     Containers in the host's namespace are in net.protocols and net.sockets.
-    Reads: /proc/PID/net/snmp, netstat, sockstat of one process per container (net/ipv4/proc.c).
-    Cost: two reads and a stat per container, three more reads per namespace.
+    Reads: /proc/PID/net/snmp, snmp6, netstat, sockstat of one process per container
+    (net/ipv4/proc.c, net/ipv6/proc.c).
+    Cost: two reads and a stat per container, four more reads per namespace.
     """
 
     priority = 60
@@ -55,7 +71,7 @@ class NetCgroup(Reader):
 
     @property
     def hooks(self) -> list[str]:
-        return [f"{self.host.proc}/PID/net/{file}" for file in ("snmp", "netstat", "sockstat")]
+        return [f"{self.host.proc}/PID/net/{file}" for file in _FILES]
 
     def parts(self) -> Iterator[Iterator[Reading]]:
         for namespace in namespaces(self.host, self.targets()):
@@ -70,6 +86,9 @@ class NetCgroup(Reader):
         }
         for (file, group, name), family in _TCP.items():
             yield family, key, files[file][group][name]
+        ipv6 = _ipv6(namespace.net + "snmp6")
+        for name, family in _UDP.items():
+            yield family, key, files["snmp"]["Udp"][name] + ipv6.get(f"Udp6{name}", 0)
 
     def _sockets(self, namespace: Namespace) -> Iterator[Reading]:
         sockstat = parse_sockstat(procfs.read(namespace.net + "sockstat"))
@@ -77,3 +96,10 @@ class NetCgroup(Reader):
             in_use = sockstat[protocol]["inuse"]
             yield _IN_USE, (namespace.cgroup.id, protocol.lower()), in_use
         yield _TIME_WAIT, (namespace.cgroup.id,), sockstat["TCP"]["tw"]
+
+
+def _ipv6(path: str) -> dict[str, int]:
+    try:
+        return parse_pairs(procfs.read(path))
+    except FileNotFoundError:
+        return {}  # a kernel without IPv6

@@ -10,66 +10,11 @@
  * interrupted. A packet without a socket, and on cgroup v1 a socket without a memory cgroup, has
  * its network namespace only.
  */
-#include <bpf/bpf_endian.h>
-#include "cgroup.bpf.h"
 #include "event.bpf.h"
+#include "flow.bpf.h"
 
 #define SLOTS 256 /* per CPU */
 #define LONGEST_LINK_HEADER 64
-#define TCP_TIME_WAIT 6		  /* include/net/tcp_states.h: of these two there is only the */
-#define TCP_NEW_SYN_RECV 12	  /* first part of a struct sock */
-#define NETNS_BUCKET (1ULL << 63) /* token buckets of namespaces */
-#define AF_INET 2
-#define AF_INET6 10
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct net {
-	struct ns_common ns;
-};
-
-typedef struct {
-	struct net *net;
-} possible_net_t;
-
-struct net_device {
-	int ifindex;
-	possible_net_t nd_net;
-};
-
-struct sock_common {
-	unsigned short skc_family;
-	volatile unsigned char skc_state;
-	possible_net_t skc_net;
-	struct sock *skc_listener;
-};
-
-struct sock_cgroup_data {
-	struct cgroup *cgroup;
-};
-
-struct mem_cgroup {
-	struct cgroup_subsys_state css;
-};
-
-struct sock {
-	struct sock_common __sk_common;
-	struct sock_cgroup_data sk_cgrp_data;
-	struct mem_cgroup *sk_memcg;
-};
-
-struct sk_buff {
-	struct net_device *dev;
-	struct sock *sk;
-	unsigned int len;
-	int skb_iif;
-	__be16 protocol;
-	__u16 network_header;
-	__u16 mac_header;
-	__u32 tail;
-	unsigned char *head;
-	unsigned char *data;
-};
 
 enum skb_drop_reason { /* relocated, where the kernel has them */
 		       SKB_NOT_DROPPED_YET,
@@ -79,8 +24,6 @@ enum skb_drop_reason { /* relocated, where the kernel has them */
 		       SKB_DROP_REASON_TCP_OFOMERGE,
 		       SKB_DROP_REASON_UNIX_DISCONNECT,
 };
-
-#pragma clang attribute pop
 
 /* Names come from the running kernel; queueing disciplines have their own on new kernels. */
 enum reason {
@@ -139,48 +82,6 @@ struct packet_drop {
 };
 
 RING(drops, struct packet_drop, 256 * 1024);
-
-/* A connection request has no owner yet but its listener; the field is in a union: probe reads. */
-static __always_inline __u64 listener_cgroup(struct sock *request)
-{
-	unsigned short family = request->__sk_common.skc_family;
-	struct sock *listener = BPF_CORE_READ(request, __sk_common.skc_listener);
-
-	if (!listener || (family != AF_INET && family != AF_INET6))
-		return 0;
-	if (cgroup_v1)
-		return BPF_CORE_READ(listener, sk_memcg, css.cgroup, kn, id);
-	return BPF_CORE_READ(listener, sk_cgrp_data.cgroup, kn, id);
-}
-
-static __always_inline __u64 socket_cgroup(struct sock *sk)
-{
-	unsigned char state = sk->__sk_common.skc_state;
-
-	if (state == TCP_TIME_WAIT)
-		return 0;
-	if (state == TCP_NEW_SYN_RECV)
-		return listener_cgroup(sk);
-	if (cgroup_v1)
-		return sk->sk_memcg ? sk->sk_memcg->css.cgroup->kn->id : 0;
-	return sk->sk_cgrp_data.cgroup->kn->id;
-}
-
-/* 0 for a number that cannot be a namespace: `dev` shares its place with other things. */
-static __always_inline __u32 valid_netns(__u32 inum)
-{
-	return inum >> 29 == 7 ? inum : 0;
-}
-
-static __always_inline __u32 packet_netns(struct sk_buff *skb, struct sock *sk)
-{
-	struct net_device *dev;
-
-	if (sk)
-		return sk->__sk_common.skc_net.net->ns.inum;
-	dev = skb->dev;
-	return dev ? valid_netns(dev->nd_net.net->ns.inum) : 0;
-}
 
 static __always_inline void count_other(const struct drop_key *key)
 {
@@ -258,12 +159,11 @@ static __always_inline void copy_headers(struct packet_drop *drop, struct sk_buf
 static __always_inline void fill_device(struct packet_drop *drop, struct sk_buff *skb,
 					struct sock *sk)
 {
-	struct net_device *dev = skb->dev;
-	__u32 netns = dev ? valid_netns(dev->nd_net.net->ns.inum) : 0;
+	__u32 netns = device_netns(skb);
 
 	drop->netns = packet_netns(skb, sk);
 	if (netns && netns == drop->netns)
-		drop->ifindex = dev->ifindex;
+		drop->ifindex = skb->dev->ifindex;
 	else if (!netns && drop->netns)
 		drop->ifindex = skb->skb_iif;
 }
@@ -319,7 +219,8 @@ static __always_inline int dropped(void *context, struct sk_buff *skb, struct so
 		return 0;
 	}
 	now = bpf_ktime_get_ns();
-	if (event_allowed(key.cgroup ? key.cgroup : key.netns | NETNS_BUCKET, now))
+	remember_drop(skb, location, reason, now);
+	if (event_allowed(bucket_of(key.cgroup, key.netns), now))
 		record_drop(context, skb, sk, location, &key, now);
 	else if (slot)
 		slot->limited_until = bpf_jiffies64() + 1;

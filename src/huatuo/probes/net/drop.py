@@ -11,7 +11,7 @@ import numpy.typing as npt
 from huatuo.kernel.maps import possible_cpus
 from huatuo.model.record import RecordBatch, Schema
 from huatuo.probes.bpf import BpfProbe
-from huatuo.probes.net.packet import decode, summary
+from huatuo.probes.net.packet import captured_layers, summary
 
 __all__ = ["Drop"]
 
@@ -36,6 +36,7 @@ class Drop(BpfProbe):
     priority = 70
     titles = {"drops": "packet of {length_bytes} dropped: {reason} at {location}"}  # noqa: RUF012
     subjects = {"drops": "cgroup"}  # noqa: RUF012
+    shares = ("flow_drops",)  # what net.retransmit looks up
 
     def start(self) -> None:
         type(self).map_sizes = {"slots": _SLOTS_PER_CPU * possible_cpus()}
@@ -79,13 +80,9 @@ class Drop(BpfProbe):
     @classmethod
     def describe(cls, fields: dict[str, Any]) -> str:
         """Replace the captured bytes by the headers in them; returns the event's title."""
-        captured = _as_bytes(fields.pop("packet", b""))[: fields.pop("captured", 0)]
-        protocol = fields.get("protocol", 0)
-        layers = decode(captured, protocol, fields.pop("network_offset", 0))
-        fields["protocol"] = f"{protocol:#06x}"
+        layers = captured_layers(fields)
         family = fields.pop("family", 0)
         fields["family"] = _FAMILIES.get(family, str(family) if family else "")
-        fields["headers"] = layers
         what = summary(layers) or _without_headers(fields)
         place = str(fields.get("location", "")).partition("+")[0]
         return f"{what} dropped: {fields.get('reason', '')} at {place}"
@@ -94,7 +91,3 @@ class Drop(BpfProbe):
 def _without_headers(fields: dict[str, Any]) -> str:
     kind = fields["family"] or f"protocol {fields['protocol']}"
     return f"{kind} packet of {fields.get('length_bytes', 0)} bytes"
-
-
-def _as_bytes(value: Any) -> bytes:
-    return bytes.fromhex(value) if isinstance(value, str) else bytes(value)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-__all__ = ["decode", "summary"]
+__all__ = ["captured_layers", "decode", "summary"]
 
 Layers = dict[str, Any]
 _Network = Callable[[bytes, Layers], None]
@@ -69,6 +69,16 @@ def decode(packet: bytes, protocol: int, network_offset: int) -> Layers:
         _ethernet(link, protocol, layers)
     _network(packet[network_offset:], protocol, layers)
     return layers
+
+
+def captured_layers(fields: dict[str, Any]) -> Layers:
+    """Takes what a record has captured out of its fields and puts the headers in its place."""
+    packet, captured = fields.pop("packet", b""), fields.pop("captured", 0)
+    raw = bytes.fromhex(packet) if isinstance(packet, str) else bytes(packet)
+    protocol = fields.get("protocol", 0)
+    fields["headers"] = decode(raw[:captured], protocol, fields.pop("network_offset", 0))
+    fields["protocol"] = f"{protocol:#06x}"
+    return fields["headers"]  # type: ignore[no-any-return]
 
 
 def _ethernet(link: bytes, protocol: int, layers: Layers) -> None:

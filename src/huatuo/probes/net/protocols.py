@@ -102,6 +102,16 @@ _NAMED: _Named = dict(
                 "TCP segments dropped because the socket's receive queue was full",
             ),
             _one(
+                "TcpExt.TCPOFOQueue",
+                "tcp_out_of_order_segments",
+                "TCP segments received before one that precedes them",
+            ),
+            _one(
+                "TcpExt.TCPToZeroWindowAdv",
+                "tcp_closed_windows",
+                "times that TCP closed its window because nobody read",
+            ),
+            _one(
                 "TcpExt.TCPMemoryPressures",
                 "tcp_memory_pressures",
                 "times that TCP came into memory pressure",
@@ -146,7 +156,7 @@ _CONSTANTS = {
 _EVENTS = counter(
     "events", "further events that happened since boot, named as in the file", "protocol", "event"
 )
-_GROUPS_V6 = ("Icmp6", "UdpLite6", "Udp6", "Ip6")
+_GROUPS = ("Icmp6", "UdpLite6", "Udp6", "Ip6", "Xfrm", "Tls")
 
 
 class _Place(NamedTuple):
@@ -160,20 +170,29 @@ class Protocols(Reader):
     """What IP, ICMP, UDP and TCP counted: traffic, retransmissions, drops, resets, aborts.
 
     Retransmissions against segments sent is the loss that TCP sees; listen overflows mean a
-    program that accepts too slowly. Everything else in the files is in events_total.
-    Reads: /proc/net/snmp, netstat, snmp6 of the host's namespace (net/ipv4/proc.c,
-    net/ipv6/proc.c).
-    Cost: three reads, for which the kernel sums its per-CPU counts. Further events that never
+    program that accepts too slowly. Everything else in the files is in events_total, and what IPsec
+    (Xfrm) and TLS in the kernel count.
+    Reads: /proc/net/snmp, netstat, snmp6, xfrm_stat and tls_stat of the host's namespace
+    (net/ipv4/proc.c, net/ipv6/proc.c, net/xfrm/xfrm_proc.c, net/tls/tls_proc.c).
+    Cost: five reads, for which the kernel sums its per-CPU counts. Further events that never
     happened since boot have no series.
     """
 
     priority = 70
-    files = ("proc/net/snmp", "proc/net/netstat", "proc/net/snmp6")
+    files = (
+        "proc/net/snmp",
+        "proc/net/netstat",
+        "proc/net/snmp6",
+        "proc/net/xfrm_stat",
+        "proc/net/tls_stat",
+    )
 
     def parts(self) -> Iterator[Iterator[Reading]]:
         yield self._headed(self.paths["proc/net/snmp"])
         yield self._headed(self.paths["proc/net/netstat"])
-        yield self._ipv6(self.paths["proc/net/snmp6"])
+        yield self._pairs(self.text(self.paths["proc/net/snmp6"]))
+        yield self._pairs(self.optional(self.paths["proc/net/xfrm_stat"]))
+        yield self._pairs(self.optional(self.paths["proc/net/tls_stat"]))
 
     def _headed(self, path: str) -> Iterator[Reading]:
         for protocol, counts in parse_headed(self.text(path)).items():
@@ -182,9 +201,9 @@ class Protocols(Reader):
                 if place and (count or place.always):
                     yield place.family, place.key, count * place.scale
 
-    def _ipv6(self, path: str) -> Iterator[Reading]:
-        for name, count in parse_pairs(self.text(path)).items():
-            place = _place6(name)
+    def _pairs(self, text: str) -> Iterator[Reading]:
+        for name, count in parse_pairs(text).items():
+            place = _place_of(name)
             if place and (count or place.always):
                 yield place.family, place.key, count * place.scale
 
@@ -203,7 +222,7 @@ def _place(protocol: str, event: str) -> _Place | None:
 
 
 @lru_cache(maxsize=4096)
-def _place6(name: str) -> _Place | None:
-    """Ip6InReceives → Ip6, InReceives."""
-    protocol = next((group for group in _GROUPS_V6 if name.startswith(group)), "")
-    return _place(protocol, name.removeprefix(protocol))
+def _place_of(name: str) -> _Place | None:
+    """Ip6InReceives → Ip6, InReceives. TlsCurr… are no counters, and nobody misses them."""
+    protocol = next((group for group in _GROUPS if name.startswith(group)), "")
+    return None if name.startswith("TlsCurr") else _place(protocol, name.removeprefix(protocol))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Pages taken from the page allocator, by anybody for anything: every so many bytes on a CPU the stack
- * that takes them is sampled, and stands for all of them.
+ * Pages taken from the page allocator, by anybody for anything: every so many bytes on a CPU the
+ * stack that takes them is sampled, and stands for all of them.
  */
 #define READ_USER(task, to, size, from) bpf_probe_read_user(to, size, from)
 #include "sample.bpf.h"

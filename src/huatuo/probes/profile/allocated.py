@@ -15,4 +15,5 @@ class Allocated(Profiler):
     """
 
     profile = "allocated"
+    on_tracepoint = True
     automatic = False

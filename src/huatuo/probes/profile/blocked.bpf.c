@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Where threads are while they do not run: all of them are looked at some times a second. Nothing hangs
- * on the scheduler; the cost follows the number of threads, not that of context switches.
+ * Where threads are while they do not run: all of them are looked at some times a second. Nothing
+ * hangs on the scheduler; the cost follows the number of threads, not that of context switches.
  *
- * A thread whose switch counter has not moved is where it was, so its stack is taken once, and what it
- * waits adds up until it moves on. A sample therefore says: this long in this place, by now.
+ * A thread whose switch counter has not moved is where it was, so its stack is taken once, and what
+ * it waits adds up until it moves on. A sample therefore says: this long in this place, by now.
  *
  * Threads in a futex are asked what they wait for. The lock's owner is a fact of glibc's mutex (the
  * third word behind the futex) or of a priority-inheriting futex itself, checked by user space.
@@ -13,9 +13,9 @@
 #include "sample.bpf.h"
 
 /* Read by blocked.py, which starts the passes. */
-const volatile per_second_t passes_per_second
-	DOC("how often all threads are looked at; waits much shorter are met by chance, as many as they "
-	    "deserve") = 5;
+const volatile per_second_t passes_per_second DOC("how often all threads are looked at; waits much "
+						  "shorter are met by chance, as many as they "
+						  "deserve") = 5;
 const volatile duration_ns_t report_after
 	DOC("a thread that stays in one place is reported at least this often") = 30000000000ULL;
 
@@ -79,7 +79,7 @@ struct {
 
 struct task_struct___blocked {
 	unsigned int __state;
-	int on_cpu;
+	unsigned int on_cpu; /* a byte since 7.2: only unsigned loads may change their size */
 	int exit_state;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
@@ -103,11 +103,10 @@ static __always_inline bool is_blocked(struct task_struct *task, __u32 *kind)
 		return false;
 	if (state == TASK_RUNNING) {
 		*kind = BLOCKED_RUNNABLE;
-		return !t->on_cpu;
+		return !BPF_CORE_READ_BITFIELD(t, on_cpu); /* a byte in newer kernels */
 	}
 	if (state & TASK_UNINTERRUPTIBLE) {
-		*kind = BPF_CORE_READ_BITFIELD(t, in_iowait) ? BLOCKED_IO
-							      : BLOCKED_UNINTERRUPTIBLE;
+		*kind = BPF_CORE_READ_BITFIELD(t, in_iowait) ? BLOCKED_IO : BLOCKED_UNINTERRUPTIBLE;
 		return !(state & TASK_NOLOAD);
 	}
 	*kind = BLOCKED_SLEEPING;

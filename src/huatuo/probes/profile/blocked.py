@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 
 import numpy as np
 
-from huatuo.errors import HuatuoError
 from huatuo.kernel.object import BpfObject, Statistics
+from huatuo.probes.periodic import Periodic
 from huatuo.probes.profiler import Profiler
 
 __all__ = ["Blocked"]
-
-log = logging.getLogger(__name__)
 
 
 class Blocked(Profiler):
@@ -28,37 +24,35 @@ class Blocked(Profiler):
     profile = "blocked"
     priority = 50
 
+    @property
+    def hooks(self) -> list[str]:
+        return ["iter/task"] if self.object is not None else []
+
     def start(self) -> None:
         super().start()
         self._pace = 1.0
-        self._seconds = 0.0
-        self._ending = threading.Event()
-        self._thread = threading.Thread(
-            target=self._look_forever, args=(self._running(),), name="blocked", daemon=True
-        )
-        self._thread.start()
+        self._last = time.monotonic_ns()
+        self._looking = Periodic(self.name, self._look, self._pause)
 
     def stop(self) -> None:
         if self.object is not None:
-            self._ending.set()
-            self._thread.join()
+            self._looking.stop()
         super().stop()
 
-    def _look_forever(self, opened: BpfObject) -> None:
-        """A thread of its own: reading another process's stack may have to wait for it."""
-        last = time.monotonic_ns()
-        while not self._ending.wait(1 / max(self.settings["passes_per_second"], 1) / self._pace):
-            now = time.monotonic_ns()
-            self.look(opened, now, now - last)
-            last = now
-            self._seconds = time.thread_time()
+    def _pause(self) -> float:
+        return 1 / max(self.settings["passes_per_second"], 1) / self._pace
+
+    def _look(self) -> None:
+        now, last = time.monotonic_ns(), self._last
+        self._last = now
+        self.look(self._running(), now, now - last)
 
     def cost(self) -> dict[str, Statistics]:
         """The program runs in our own thread, whose time says it better: it may have to wait."""
         return {}
 
     def own_seconds(self) -> float:
-        return self._seconds
+        return self._looking.seconds
 
     def set_pace(self, pace: float) -> None:
         self._pace = pace
@@ -67,7 +61,4 @@ class Blocked(Profiler):
         """One pass over all threads; each that is blocked has been so for the interval."""
         found = np.array([now_ns, interval_ns], np.uint64)
         opened.maps["passes"].update(bytes(4), found.tobytes())
-        try:
-            opened.run_iterator("blocked_threads")
-        except (HuatuoError, OSError) as error:
-            log.debug("%s: a pass failed: %s", self.name, error)
+        opened.run_iterator("blocked_threads")

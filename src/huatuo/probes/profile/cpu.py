@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 
 from huatuo.errors import KernelLacks
+from huatuo.kernel.features import unwinding_unavailable
 from huatuo.kernel.perf import open_clock
 from huatuo.model.metric import Metric
 from huatuo.probes.profiler import Profiler
@@ -17,11 +18,23 @@ class Cpu(Profiler):
     """Where CPU time goes: kernel and user stacks of everything on the host, all the time.
 
     Hooks: a CPU clock event on every CPU (kernel/events/core.c), silent while the CPU is idle.
+    Kernels: all; before 6.1 stacks of user space are followed by frame pointers, and are true only
+    where programs keep them.
     Cost: about 10 us per sample, 19 samples per second and busy CPU.
     """
 
     profile = "cpu"
     priority = 60
+    needs_rows = False
+
+    @property
+    def notes(self) -> list[str]:
+        if not any("(frame pointers)" in hook for hook in self.hooks):
+            return []
+        why = unwinding_unavailable() or "the kernel refuses the other form"
+        return [
+            f"stacks of user space by frame pointers, true only where programs keep them: {why}"
+        ]
 
     def start(self) -> None:
         super().start()

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Waits for the kernel's own locks, exactly: the tracepoints fire only on the slow path of a lock that
- * is taken. A task waits for one lock at a time, but an interrupt on its CPU may wait for another
- * meanwhile: the wait of a spinning CPU is kept per CPU, that of a sleeping task with the task.
+ * Waits for the kernel's own locks, exactly: the tracepoints fire only on the slow path of a lock
+ * that is taken. A task waits for one lock at a time, but an interrupt on its CPU may wait for
+ * another meanwhile: the wait of a spinning CPU is kept per CPU, that of a sleeping task with the
+ * task.
  *
  * contention_begin/end: commit 16edd9b511a1 ("locking: Add lock contention tracepoints"), v5.19.
  */

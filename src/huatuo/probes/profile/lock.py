@@ -17,5 +17,6 @@ class Lock(Profiler):
     """
 
     profile = "lock"
+    on_tracepoint = True
     kind_label = "type"
     automatic = False

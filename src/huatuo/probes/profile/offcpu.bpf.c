@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Time off the CPU, exactly: the stack of every thread that leaves a CPU is taken there and then, and
- * counts for as long as the thread stays away. Interrupts are off and the run-queue lock is held, so
- * nothing is allocated; a thread that finds no room in `away` is not counted, which is.
+ * Time off the CPU, exactly: the stack of every thread that leaves a CPU is taken there and then,
+ * and counts for as long as the thread stays away. Interrupts are off and the run-queue lock is
+ * held, so nothing is allocated; a thread that finds no room in `away` is not counted, which is.
  */
 #define READ_USER(task, to, size, from) bpf_probe_read_user(to, size, from)
 #include "sample.bpf.h"
@@ -101,7 +101,8 @@ static __always_inline void come_back(struct task_struct *task, __u64 now)
 	bpf_map_delete_elem(&away, &tid);
 }
 
-/* prev_state as an argument: commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state"), v5.18 */
+/* prev_state as an argument: commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state"), v5.18
+ */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)

@@ -16,4 +16,5 @@ class Offcpu(Profiler):
     """
 
     profile = "offcpu"
+    on_tracepoint = True
     automatic = False

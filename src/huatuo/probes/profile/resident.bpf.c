@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Page faults of user space, sampled by a hash of the page's address: a sampled page is sampled at each
- * of its faults, so user space always knows who touched last what is resident now (resident.py).
+ * Page faults of user space, sampled by a hash of the page's address: a sampled page is sampled at
+ * each of its faults, so user space always knows who touched last what is resident now
+ * (resident.py).
  *
  * A huge page is faulted once for all of its small ones. So regions of 2 MiB are sampled by a hash
  * of their own, at their first fault; user space knows which of the two kinds of sample counts.
@@ -14,8 +15,8 @@ const volatile count_t one_region_in
 	DOC("of how many regions of 2 MiB one is sampled for huge pages, a power of two") = 16;
 
 /* Read by resident.py, which looks what is still there. */
-const volatile duration_ns_t look_every DOC("how often sampled memory is looked at") =
-	10000000000ULL;
+const volatile duration_ns_t
+	look_every DOC("how often sampled memory is looked at") = 10000000000ULL;
 
 #define HUGE_BITS 21
 
@@ -26,8 +27,8 @@ const volatile duration_ns_t look_every DOC("how often sampled memory is looked 
 RING(samples, struct sample, 1024 * 1024);
 
 /*
- * Regions that were sampled already, and the page that was: a region of small pages is sampled once. If
- * that page faults again, everything there was unmapped meanwhile, and the region is news.
+ * Regions that were sampled already, and the page that was: a region of small pages is sampled
+ * once. If that page faults again, everything there was unmapped meanwhile, and the region is news.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -30,6 +30,7 @@ class Resident(Profiler):
     """
 
     profile = "resident"
+    on_tracepoint = True
     automatic = False
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:

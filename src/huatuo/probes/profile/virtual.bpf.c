@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Address space that processes ask for: mmap, brk and mremap, exactly, by what they add. Where the
- * kernel's functions can be hooked it is there; elsewhere at the system calls' own tracepoints, which
- * make every system call on the machine slower while they are attached.
+ * Address space that processes ask for: mmap, brk and mremap, exactly, by what they add. At the
+ * system calls' own tracepoints, which make every system call on the machine slower while they are
+ * attached.
  */
 #define READ_USER(task, to, size, from) bpf_probe_read_user(to, size, from)
 #include "sample.bpf.h"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from huatuo.kernel.features import tracefs_unavailable
+from huatuo.kernel.host import Host
 from huatuo.probes.profiler import Profiler
 
 __all__ = ["Virtual"]
@@ -15,5 +17,10 @@ class Virtual(Profiler):
     """
 
     profile = "virtual"
+    on_tracepoint = True
     kind_label = "call"
     automatic = False
+
+    @classmethod
+    def unavailable(cls, host: Host) -> str:
+        return super().unavailable(host) or tracefs_unavailable(host)

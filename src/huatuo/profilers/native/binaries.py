@@ -11,19 +11,31 @@ import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from huatuo.errors import HuatuoError, Malformed
 from huatuo.kernel.elf import Elf
 from huatuo.kernel.host import Host
+from huatuo.kernel.procfs import code_mappings
 from huatuo.profilers.native.rows import UnwindFile
 
-__all__ = ["VDSO", "Binaries", "Binary"]
+__all__ = ["VDSO", "Binaries", "Binary", "Mapped", "map_file"]
 
 log = logging.getLogger(__name__)
 
 VDSO = 1  # VDSO_FILE in bpf/unwind.bpf.h
 _OPEN_FILES = 8192
+
+
+class Mapped(NamedTuple):
+    """A file and where a process has it mapped; `device` is a kernel dev_t."""
+
+    pid: int
+    start: int
+    end: int
+    device: int
+    inode: int
+    size: int
 
 
 @dataclass(slots=True)
@@ -73,12 +85,11 @@ class Binaries:
         """What is known of a file; one that was never reported has a problem and no contents."""
         return self._known.get(number) or Binary(number, f"[file {number}]", problem="not reported")
 
-    def add(self, row: Any) -> Binary:
-        """Open a file that the kernel reports (struct new_file)."""
-        number, pid = int(row["id"]), int(row["tgid"])
-        link = self._host.proc / f"{pid}/map_files/{int(row['start']):x}-{int(row['end']):x}"
+    def add(self, number: int, mapped: Mapped) -> Binary:
+        """Open a file, which has that number in frames from now on."""
+        link = map_file(self._host, mapped.pid, mapped.start, mapped.end)
         binary = Binary(
-            number, f"[file {number}]", pid, int(row["device"]), int(row["inode"]), int(row["size"])
+            number, f"[file {number}]", mapped.pid, mapped.device, mapped.inode, mapped.size
         )
         try:
             binary.path = str(link.readlink()).removesuffix(" (deleted)")
@@ -110,9 +121,12 @@ class Binaries:
         return binary
 
 
+def map_file(host: Host, pid: int, start: int, end: int) -> Path:
+    """The way to what is mapped there, whatever its name is by now and in whichever namespace."""
+    return host.proc / f"{pid}/map_files/{start:x}-{end:x}"
+
+
 def _vdso_image(process: Path) -> bytes:
-    maps = (process / "maps").read_text().splitlines()
-    span = next(line for line in maps if line.endswith("[vdso]")).split()[0]
-    start, end = (int(part, 16) for part in span.split("-"))
+    code = next(each for each in code_mappings(process) if each.name == "[vdso]")
     with (process / "mem").open("rb", buffering=0) as memory:
-        return os.pread(memory.fileno(), end - start, start)
+        return os.pread(memory.fileno(), code.end - code.start, code.start)

@@ -56,6 +56,12 @@ class RowCache:
         self._pages.update(key.to_bytes(8, "little"), value.tobytes())
         self._held[key] = (first, first + len(words))
 
+    def forget(self, file: int, page: int) -> None:
+        """Let the kernel side ask for a page again."""
+        key = file << 32 | page
+        self._held.pop(key, None)
+        self._pages.delete(key.to_bytes(8, "little"))
+
     def has(self, file: int, page: int) -> bool:
         return file << 32 | page in self._held
 

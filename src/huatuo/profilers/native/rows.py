@@ -6,12 +6,13 @@ is looked up in the linker's sorted table, and only its functions' entries are r
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 
 from huatuo.kernel.elf import Elf
 from huatuo.profilers.native.cfi import Fde, rows_of
 from huatuo.profilers.native.encoding import WRONG
-from huatuo.profilers.native.golang import is_go
+from huatuo.profilers.native.golang import GoRows, is_go
 from huatuo.profilers.native.known import Piece, known_code
 from huatuo.profilers.native.rules import FRAME_POINTER, MACHINES, NOTHING, Rule
 from huatuo.profilers.native.tables import Table, debug_frame, eh_frame
@@ -32,7 +33,7 @@ class UnwindFile:
 
         eh_frame         tables; code outside them is NONE, unless it visibly keeps frame pointers
         debug_frame      the same
-        go               tables for the C code in it, frame pointers for all else
+        go               its own table, eh_frame for the C code in it, frame pointers for all else
         frame_pointer    it has no tables: frame pointers everywhere
         none             no code, or that of a machine that is not known here: NONE everywhere
 
@@ -49,6 +50,7 @@ class UnwindFile:
         self._machine = MACHINES.get(elf.machine)
         self._tables: list[Table] = []
         self._elsewhere: Rule | None = None  # in code without tables; None: look at the code
+        self._go: GoRows | None = None
         self.source = self._sources()
 
     def _sources(self) -> str:
@@ -63,6 +65,9 @@ class UnwindFile:
         self._tables = [table for table in found.values() if table is not None]
         if go or not self._tables:
             self._elsewhere = FRAME_POINTER
+            if go:
+                with suppress(*WRONG):
+                    self._go = GoRows(elf)
             return "go" if go else "frame_pointer"
         return next(name for name, table in found.items() if table is not None)
 
@@ -122,6 +127,8 @@ class UnwindFile:
         return rows
 
     def _without_tables(self, low: int, high: int) -> list[_Row]:
+        if self._go is not None:
+            return self._go.rows(low, high)
         if self._elsewhere is not None:
             return [(low, self._elsewhere)]
         rows: list[_Row] = []

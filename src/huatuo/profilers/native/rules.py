@@ -16,16 +16,19 @@ from typing import NamedTuple
 from huatuo.kernel.elf import EM_X86_64
 
 __all__ = [
+    "ACROSS",
     "FRAME_POINTER",
     "MACHINES",
     "NOTHING",
     "OUTERMOST",
+    "SIGNAL",
     "Cfa",
     "CfaRule",
     "Machine",
     "Rule",
     "Saved",
     "SavedRule",
+    "framed",
     "plt",
     "pushed",
     "rule_of",
@@ -40,6 +43,7 @@ class Cfa(IntEnum):
     REGISTER = 2  # register + offset
     DEREF = 3  # *(register + offset) + add
     PLT = 4  # sp + 8, and 8 more where the low four bits of pc are >= offset: a linker's stub
+    GOROUTINE = 5  # the sp of the thread's goroutine in its record (goswitch.py) + offset
 
 
 class Saved(IntEnum):
@@ -51,6 +55,7 @@ class Saved(IntEnum):
     UNKNOWN = 3
     AT_FP = 4  # stored at this frame's fp + offset: stacks realigned by the function
     IN_REGISTER = 5  # in the register of that number, which only an innermost frame still has
+    AT_GOROUTINE = 6  # stored in the record of the thread's goroutine, at offset
 
 
 # register, offset, add; then the offset that counts again when a program names a register
@@ -62,6 +67,8 @@ class Rule(NamedTuple):
     """`cfa_offset` fits 32 bits, the other offsets 16; registers have DWARF's numbers.
 
     `is_signal`: the caller was interrupted, its pc is the next instruction and no return address.
+    `is_switch`: the caller may be on another stack. For GOROUTINE `cfa_add` is where thread-local
+    storage has g, and `bx_offset` where its m has the goroutine.
     """
 
     cfa: Cfa
@@ -75,6 +82,7 @@ class Rule(NamedTuple):
     bx: Saved = Saved.SAME
     bx_offset: int = 0
     is_signal: bool = False
+    is_switch: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +111,22 @@ OUTERMOST = Rule(Cfa.END)
 FRAME_POINTER = Rule(
     Cfa.REGISTER, _X86_64.fp, 16, ra=Saved.AT_CFA, ra_offset=-8, fp=Saved.AT_CFA, fp_offset=-16
 )
+
+
+ACROSS = FRAME_POINTER._replace(is_switch=True)
+# where the kernel keeps registers while a handler runs: struct rt_sigframe of x86-64
+SIGNAL = Rule(
+    Cfa.DEREF, _X86_64.sp, 160, ra=Saved.AT_SP, ra_offset=168, fp=Saved.AT_SP, fp_offset=120,
+    bx=Saved.AT_SP, bx_offset=128, is_signal=True,
+)  # fmt: skip
+
+
+def framed(size: int) -> Rule:
+    """In Go's functions, whose frames of `size` bytes have the caller's fp on top."""
+    if not 0 <= size < 1 << 31:
+        return NOTHING
+    fp = (Saved.AT_CFA, -16) if size else (Saved.SAME, 0)
+    return Rule(Cfa.REGISTER, _X86_64.sp, size + 8, 0, Saved.AT_CFA, -8, *fp)
 
 
 def pushed(size: int) -> Rule:

@@ -9,6 +9,8 @@ One unwinder serves all profilers of a process; they share its maps.
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,27 @@ import numpy.typing as npt
 
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
-from huatuo.profilers.native.binaries import Binaries
+from huatuo.profilers.native.binaries import Binaries, Mapped
+from huatuo.profilers.native.mappings import Mappings
+from huatuo.profilers.native.requests import Budget, Requests
 from huatuo.profilers.native.rowcache import RowCache
 from huatuo.profilers.native.rules import NOTHING
 
-__all__ = ["Unwinder"]
+__all__ = ["Unwinder", "UnwinderCounts"]
 
 _NONE = [(0, NOTHING)]
+_SLICE_SECONDS = 0.01  # of work, before others get their turn
+_BURST_SECONDS, _SHARE = 3.0, 0.02  # of one CPU
+_POOR_SECONDS = 0.25  # until there may be something to spend again
 
-_BLOCK = 16  # pages compiled around one that was asked for: code that runs lies together
+
+@dataclass(slots=True)
+class UnwinderCounts:
+    """Since the start."""
+
+    pages: int = 0  # compiled
+    refused: int = 0  # requests for pages while too many waited; they are asked for again
+    seconds: float = 0.0  # CPU time of serving
 
 
 class Unwinder:
@@ -35,8 +49,11 @@ class Unwinder:
         self.object = BpfObject(Path(__file__).with_name("tables.bpf.o"))
         self.object.load()
         self.binaries = Binaries(host)
+        self.counts = UnwinderCounts()
+        self._mappings = Mappings(host, self.binaries)
         self._cache = RowCache(self.object.maps)
-        self.pages = 0  # compiled
+        self._requests = Requests()
+        self._budget = Budget(_BURST_SECONDS, _SHARE)
 
     def __enter__(self) -> Unwinder:
         return self
@@ -55,21 +72,35 @@ class Unwinder:
         """Readable when the kernel side waits for `serve`."""
         return [self.object.rings[name].fd for name in ("new_files", "wanted_pages")]
 
-    def serve(self) -> None:
-        """Open files and compile pages that were asked for since last time.
+    def serve(self) -> float | None:
+        """Open files and compile pages that were asked for: a slice of that work.
 
-        The pages are taken first: each follows its file.
+        Returns in how many seconds it wants to go on, None if nothing is left.
         """
+        began = time.thread_time()
+        self._receive()
+        end = min(began + _SLICE_SECONDS, began + self._budget.left())
+        work = True
+        while work and time.thread_time() < end:
+            work = self._compile_next()
+        spent = time.thread_time() - began
+        self._budget.spend(spent)
+        self.counts.seconds += spent
+        if not work:
+            return None
+        return _SLICE_SECONDS if self._budget.left() > 0 else _POOR_SECONDS
+
+    def _receive(self) -> None:
+        """The pages are taken first: each follows its file."""
         wanted = self.object.rings["wanted_pages"].drain()
         for row in self.object.rings["new_files"].drain():
-            if self.binaries.add(row).is_gone:
+            names = ("tgid", "start", "end", "device", "inode", "size")
+            if self.binaries.add(int(row["id"]), Mapped(*(int(row[n]) for n in names))).is_gone:
                 self._forget_file(row)
         for file, page in wanted[["file", "page"]].tolist():
-            self._compile(file, page)
-            first = page // _BLOCK * _BLOCK
-            for near in range(first, first + _BLOCK):
-                if not self._cache.has(file, near):
-                    self._compile(file, near)
+            if not self._requests.add(file, page):
+                self.counts.refused += 1
+                self._cache.forget(file, page)
 
     def _forget_file(self, row: Any) -> None:
         """Its process ended before the file could be opened; the next one reports it again."""
@@ -80,10 +111,23 @@ class Unwinder:
             key[name] = row[name]
         files.delete(key.tobytes())
 
+    def _compile_next(self) -> bool:
+        """A page that was asked for; a block of pages if nobody waits; false if there is none."""
+        if (asked := self._requests.next_page()) is not None:
+            self._compile(*asked)
+            return True
+        block = self._requests.next_block()
+        if block is not None:
+            file, pages = block
+            for page in pages:
+                if not self._cache.has(file, page):
+                    self._compile(file, page)
+        return block is not None
+
     def _compile(self, file: int, page: int) -> None:
         unwind = self.binaries.get(file).unwind
         self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
-        self.pages += 1
+        self.counts.pages += 1
 
     @property
     def files(self) -> int:
@@ -99,7 +143,9 @@ class Unwinder:
     def stacks(self) -> npt.NDArray[np.void]:
         """Stacks (struct stack) met for the first time. Drain samples before: each follows its
         stack."""
-        return self.object.rings["new_stacks"].drain()
+        stacks = self.object.rings["new_stacks"].drain()
+        self._mappings.resolve(stacks)
+        return stacks
 
     def forget_stacks(self) -> None:
         """Let the kernel side send every stack again."""

@@ -14,7 +14,7 @@ from huatuo.export.compression import TooLarge, expanded, is_gzip
 from huatuo.export.flamegraph import flame_tree
 from huatuo.export.foreign import Imported
 from huatuo.export.formats import FORMATS
-from huatuo.model.profile import PROFILE_TYPES, Profile, StackStatus
+from huatuo.model.profile import PROFILE_TYPES, Profile
 from huatuo.serve.answers import (
     Audit,
     Flame,
@@ -25,10 +25,9 @@ from huatuo.serve.answers import (
     ProfileTypeRow,
     ProfileTypes,
 )
+from huatuo.serve.audit import audit, own_audit
 from huatuo.serve.endpoint import END, START, Context, Endpoint, File
-from huatuo.serve.names import Names
 from huatuo.serve.params import Param
-from huatuo.serve.reader import Reader
 from huatuo.serve.refusal import Refusal, bad_parameter
 from huatuo.serve.selector import EXAMPLE, SelectorError, parse_selector
 from huatuo.store.profiles import Matcher, ProfileQuery
@@ -39,8 +38,6 @@ _LONGEST_NS = 400 * 86_400 * 1_000_000_000
 _MOST_STEPS, _USUAL_STEPS = 20_000, 240
 _STEPS_MS = (100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000,
              600_000, 1_800_000, 3_600_000, 21_600_000, 86_400_000)  # fmt: skip
-_DEVIATION = 0.1  # from what the kernel counted, from which it is said
-_IDLE = ("idle", "iowait", "steal")
 
 
 def _period(context: Context) -> tuple[int, int]:
@@ -68,8 +65,8 @@ def _query(context: Context) -> ProfileQuery:
 
 
 def _types(context: Context) -> ProfileTypes:
-    start_ns, end_ns = _period(context)
-    known = [PROFILE_TYPES[name] for name in context.store.profiles.types(start_ns, end_ns)]
+    found = context.store.profiles.types(*_period(context))
+    known = [kind for name, kind in PROFILE_TYPES.items() if name in found]
     return ProfileTypes([ProfileTypeRow(t.name, t.title, t.unit, t.is_gauge) for t in known])
 
 
@@ -83,11 +80,12 @@ def _labels(context: Context) -> ProfileLabels:
 def _flame(context: Context) -> Flame:
     query, store = context.query, context.store.profiles
     wanted = _query(context)
-    profiles = [store.merge(wanted)]
+    profiles, base = [store.merge(wanted)], None
     if any(query.has(name) for name in ("base_start", "base_end", "base_q")):
-        profiles.append(store.merge(_base(context, wanted)))
-    counted = _counted(context, wanted)
-    return flame_answer(profiles, query.integer("max_nodes"), counted)
+        base = _base(context, wanted)
+        profiles.append(store.merge(base))
+    judged = audit(context.store, wanted, profiles[0], base)
+    return flame_answer(profiles, query.integer("max_nodes"), judged)
 
 
 def _base(context: Context, wanted: ProfileQuery) -> ProfileQuery:
@@ -103,11 +101,8 @@ def _base(context: Context, wanted: ProfileQuery) -> ProfileQuery:
     return ProfileQuery(wanted.type, start_ns, end_ns, matchers)
 
 
-def flame_answer(
-    profiles: Sequence[Profile], max_nodes: int, counted: float | None = None
-) -> Flame:
-    """The first profile, compared with the second if there is one; `counted` is what it should
-    add up to."""
+def flame_answer(profiles: Sequence[Profile], max_nodes: int, judged: Audit | None = None) -> Flame:
+    """The first profile, compared with the second if there is one."""
     profile = profiles[0]
     tree = flame_tree(profiles, max_nodes)
     used, function = np.unique(tree.function, return_inverse=True)
@@ -136,7 +131,7 @@ def flame_answer(
             tree.parent.tolist(), name, kind, mapping, file, line, own[0], total[0], *base
         ),
         dropped=tree.dropped,
-        audit=_audit(profile, counted),
+        audit=judged or own_audit(profile),
     )
 
 
@@ -145,38 +140,6 @@ def _numbered(texts: Sequence[str], which: npt.NDArray[np.intp]) -> tuple[list[s
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     numbers = np.array([distinct[text] for text in texts], np.int32)
     return list(distinct), numbers[which].tolist()
-
-
-def _audit(profile: Profile, counted: float | None) -> Audit:
-    statuses = {str(name): int(value) for name, value in profile.statuses.items() if value}
-    complete = statuses.pop(StackStatus.COMPLETE, 0)
-    ratio = complete / profile.total if profile.total > 0 else None
-    accounted = profile.total / counted if counted else None
-    notes = []
-    if counted and accounted is not None and abs(accounted - 1) > _DEVIATION:
-        both = f"{profile.total / 1e9:.1f} s of CPU time where the kernel counted"
-        notes.append(f"profiled {both} {counted / 1e9:.1f} s ({100 * accounted:.0f} %)")
-    return Audit(ratio, statuses, accounted, notes)
-
-
-def _counted(context: Context, query: ProfileQuery) -> float | None:
-    """Nanoseconds of CPU time of the whole host, or of one container, as the kernel counted them;
-    None where it is not known."""
-    if query.type != "cpu":
-        return None
-    reader = Reader(context.store, query.start_ns, query.end_ns)
-    if not query.matchers:
-        name = Names.CPU_SECONDS
-        rates = reader.rate(name, ("state",))
-        rate = sum(value for (state,), value in rates.items() if state not in _IDLE)
-    elif len(query.matchers) == 1 and query.matchers[0][:2] == ("container", "="):
-        name = Names.CPU_CONTAINER
-        rate = reader.rate(name, ("container",)).get((query.matchers[0].value,), 0.0)
-    else:
-        return None
-    length = (query.end_ns - query.start_ns) / 1e9
-    measured_long_enough = reader.seconds(name) >= length / 2 and rate * length >= 1
-    return rate * length * 1e9 if measured_long_enough else None
 
 
 # -- heatmaps --------------------------------------------------------------------------------------
@@ -189,10 +152,11 @@ def _heatmap(context: Context) -> Heatmap:
     if length_ns // step_ns >= _MOST_STEPS:
         step = context.query.text("step")
         raise bad_parameter("step", step, f"more than {_MOST_STEPS} steps", "1m")
-    found = context.store.profiles.series(query, step_ns)
+    kind = PROFILE_TYPES[query.type]
+    spread = kind.unit == "nanoseconds"
+    found = context.store.profiles.series(query, step_ns, spread=spread)
     empty = [0] * (length_ns // step_ns + 1)
     values = found[0].values.tolist() if found else empty
-    kind = PROFILE_TYPES[query.type]
     return Heatmap(query.type, kind.unit, query.start_ns, step_ns, values)
 
 

@@ -8,11 +8,15 @@ import { Help } from "./parts/help.js";
 import { WithProbes } from "./parts/probes.js";
 import { NodePage } from "./pages/node.js";
 import { EventsPage } from "./pages/events.js";
-import { Failed, Loading } from "./parts/states.js";
+import { later } from "./parts/later.js";
 import { ContainersPage } from "./pages/containers.js";
 import { ContainerPage } from "./pages/container.js";
 import { ProbesPage } from "./pages/probes.js";
 import { ExplorePage } from "./pages/explore.js";
+
+// As large as all other pages together: read when it is asked for, or when nothing else is to be done.
+const profiles = () => import("./pages/profiles.js");
+const Profiles = later(profiles, "ProfilesPage");
 
 const PAGES = {
   node: ["Node", NodePage], containers: ["Containers", ContainersPage], events: ["Events", EventsPage], profiles: ["Profiles", Profiles],
@@ -43,16 +47,6 @@ function App() {
     <main tabindex="-1" class="page ${route.page}"><${Page} params=${route.params} /></main>
     ${help && html`<${Help} close=${() => setHelp(false)} />`}
   <//><//>`;
-}
-
-// As large as all other pages together: read when it is asked for, or when nothing else is to be done.
-const profiles = () => import("./pages/profiles.js");
-
-function Profiles({ params }) {
-  const [Page, set] = useState(null);
-  const [error, fail] = useState(null);
-  useEffect(() => { profiles().then((found) => set(() => found.ProfilesPage), () => fail({ message: "The page cannot be read.", hint: "Is the agent still running? Reload to try again." })); }, []);
-  return error ? html`<${Failed} error=${error} />` : Page ? html`<${Page} params=${params} />` : html`<${Loading} />`;
 }
 
 const Missing = () => html`<h1>There is no such page</h1><p><a href="#/">To the start page</a></p>`;

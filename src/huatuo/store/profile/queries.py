@@ -157,8 +157,9 @@ def series(
     query: ProfileQuery,
     step_ns: int,
     by: Sequence[str],
+    spread: bool = False,
 ) -> list[ProfileSeries]:
-    steps = _Steps(query, step_ns, by)
+    steps = (_Spread if spread else _Steps)(query, step_ns, by)
     for block in log.find(db, query, with_rows=True):
         steps.add(block)
     return steps.answer()
@@ -181,16 +182,26 @@ class _Steps:
         keys, key_of_set = _keys(block.groups.labels, self._by)
         key_of = key_of_set[block.groups.sets][block.rows.group_of]
         times = block.rows.times
-        cells, cell_of = np.unique(key_of * self._steps + self._step(times), return_inverse=True)
-        values = np.zeros(len(cells), np.int64)
-        np.add.at(values, cell_of, block.rows.values)
-        for at, run in _runs(cells // self._steps):
-            self._sum(keys[at])[cells[run] % self._steps] += values[run]
+        self._add(keys, key_of, times, block.rows.values)
         if self._is_gauge:
             pairs = combine([key_of, (times - times[0]) // MILLISECOND], len(times))
             first = np.unique(pairs, return_index=True)[1]
             for at, run in _runs(key_of[first]):
                 self._times.setdefault(keys[at], []).append(times[first][run])
+
+    def _add(self, keys: list[Key], key_of: Ints, times: Ints, values: Ints) -> None:
+        self._count(keys, key_of, self._step(times), values, self._sum)
+
+    def _count(
+        self, keys: list[Key], key_of: Ints, step: Ints, values: Ints, into: Callable[[Key], Ints]
+    ) -> None:
+        """Add each value to its step in what `into` gives for its key."""
+        width = self._steps + 1
+        cells, cell_of = np.unique(key_of * width + step, return_inverse=True)
+        sums = np.zeros(len(cells), np.int64)
+        np.add.at(sums, cell_of, values)
+        for at, run in _runs(cells // width):
+            into(keys[at])[cells[run] % width] += sums[run]
 
     def _sum(self, key: Key) -> Ints:
         if key not in self._sums:
@@ -210,6 +221,31 @@ class _Steps:
             ProfileSeries({n: w for n, w in zip(self._by, key, strict=True) if w}, self._sums[key])
             for key in sorted(self._sums)
         ]
+
+
+class _Spread(_Steps):
+    """A value is what lies between two ramps: one rises from where its time begins, one from where
+    it ends. A ramp counts for a part of the step it begins in, and wholly from the next one on."""
+
+    def __init__(self, query: ProfileQuery, step_ns: int, by: Sequence[str]) -> None:
+        super().__init__(query, step_ns, by)
+        self._ramps: dict[Key, Ints] = {}  # how many more begin before each step than end
+
+    def _add(self, keys: list[Key], key_of: Ints, times: Ints, values: Ints) -> None:
+        begins = np.maximum(times - np.maximum(values, 0), self._start_ns)
+        for sign, at in ((1, begins), (-1, times)):
+            step = self._step(at)
+            rest = (step + 1) * self._step_ns - (at - self._start_ns)
+            self._count(keys, key_of, step, sign * rest, self._sum)
+            self._count(keys, key_of, step + 1, np.full(len(at), sign), self._ramp)
+
+    def _ramp(self, key: Key) -> Ints:
+        return self._ramps.setdefault(key, np.zeros(self._steps + 1, np.int64))
+
+    def answer(self) -> list[ProfileSeries]:
+        for key, ramps in self._ramps.items():
+            self._sums[key] += self._step_ns * np.cumsum(ramps[:-1])
+        return super().answer()
 
 
 def _runs(ascending: Ints) -> Iterator[tuple[int, slice]]:

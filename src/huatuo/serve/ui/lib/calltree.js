@@ -9,7 +9,7 @@
 
 const SMALLEST = 1 / 20000; // of the whole; merged trees go no deeper below less
 
-// What /profiles/flame answered → tree. Columns the server does not send are left empty.
+// What /profiles/flame answered → tree.
 export function treeOf(answer) {
   const { nodes } = answer;
   const size = nodes.parent.length;
@@ -36,11 +36,11 @@ export function treeOf(answer) {
 }
 
 function frameOf({ names, kinds, mappings, files, nodes }, i) {
-  const mapping = mappings[nodes.mapping[i]] || "";
-  const name = names[nodes.name[i]] || `[${mapping || "unknown"}]`;
+  const mapping = mappings[nodes.mapping[i]];
+  const name = names[nodes.name[i]];
   return {
-    name, mapping, kind: kinds[nodes.kind[i]] || "", hash: hashOf(`${name}\n${mapping}`),
-    file: (files && nodes.file && files[nodes.file[i]]) || "", line: (nodes.line && nodes.line[i]) || 0,
+    name, mapping, kind: kinds[nodes.kind[i]], hash: hashOf(`${name}\n${mapping}`),
+    file: files[nodes.file[i]], line: nodes.line[i],
   };
 }
 

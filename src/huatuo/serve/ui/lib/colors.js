@@ -25,13 +25,6 @@ export function scale64() {
 
 export const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// A stable colour per name, for probes.
-export function ofName(name) {
-  let hash = 0;
-  for (const letter of name) hash = (hash * 31 + letter.charCodeAt(0)) >>> 0;
-  return lines()[hash % 7];
-}
-
 // ---- frames of stacks ----
 
 // Hue, saturation, lightness on dark ground: apart for colour-blind eyes too, functions apart within.

@@ -1,18 +1,23 @@
 // One container: the same rows as the node, who hurts it and whom it hurts.
-import { html } from "../lib/dom.js";
+import { html, useContext } from "../lib/dom.js";
 import { duration, shortName, show } from "../lib/format.js";
 import { useData } from "../lib/load.js";
 import { period, useRange } from "../lib/time.js";
 import { href } from "../lib/url.js";
 import { Name } from "../parts/name.js";
 import { Chart } from "../parts/chart.js";
+import { later } from "../parts/later.js";
+import { Probes } from "../parts/probes.js";
 import { Empty, Failed, Loading } from "../parts/states.js";
 import { rowsOf } from "../parts/subsystems.js";
 import { ToProfile } from "../parts/toprofile.js";
 import { EventStrip, Newest } from "./node.js";
 
+const SmallProfile = later(() => import("../parts/smallprofile.js"), "SmallProfile");
+
 export function ContainerPage({ params }) {
   const range = useRange();
+  const { probes } = useContext(Probes);
   const name = params.name || "";
   const { data, error } = useData("containers", { ...period(range), name });
   const blame = useData("contention", period(range));
@@ -23,6 +28,7 @@ export function ContainerPage({ params }) {
       : row ? html`<${About} row=${row} />` : html`<${Empty}>No container of this name is known; it may be gone. What was stored of it stands below.<//>`}
     <${Neighbours} name=${name} blame=${blame} />
     <${EventStrip} container=${name} />
+    ${probes.some((probe) => probe.name.startsWith("profile.")) && html`<section class="row" aria-labelledby="title-profile"><div><${SmallProfile} key=${name} container=${name} range=${range} /></div></section>`}
     ${rowsOf(name).map((one) => html`<section class="row" key=${one.name} aria-labelledby="title-${one.name}">
       <header><h2 id="title-${one.name}">${one.title}</h2></header>
       <div class="charts">${one.charts.map((chart, i) => html`<${Chart} key=${chart.metric} chart=${chart} axis=${i === one.charts.length - 1} />`)}</div>

@@ -1,5 +1,5 @@
 // Any stored metric: pick, split by label, heatmap or lines, take it elsewhere.
-import { html, useContext, useState } from "../lib/dom.js";
+import { html, useState } from "../lib/dom.js";
 import { url } from "../lib/api.js";
 import { short, show } from "../lib/format.js";
 import { useData } from "../lib/load.js";

@@ -31,6 +31,7 @@ const HELP = {
 };
 const MAX_NODES = 100000;
 const RENEW_SECONDS = 60;
+const UNTIL_STORED = 10; // seconds
 
 const nowOf = (range) => ({ ...range, start: Date.now() / 1000 - range.span, end: Date.now() / 1000 });
 
@@ -47,6 +48,18 @@ function useHeld(range, untouched) {
   return [held, refresh];
 }
 
+// A time that is not over yet is read again until it is.
+function useAgain(range) {
+  const [turn, setTurn] = useState(0);
+  const open = !range.live && range.end > Date.now() / 1000 - UNTIL_STORED;
+  useEffect(() => {
+    if (!open) return undefined;
+    const timer = setInterval(() => setTurn((old) => old + 1), UNTIL_STORED * 1000);
+    return () => clearInterval(timer);
+  }, [open, range.end]);
+  return turn;
+}
+
 // The time around the one that was brushed, which the heatmap goes on showing: FROM/TO, or 1h@TO if it
 // was following the present.
 function aroundOf(text = "", range) {
@@ -60,15 +73,16 @@ function aroundOf(text = "", range) {
 export function ProfilesPage({ params }) {
   const range = useRange();
   const [held, refresh] = useHeld(range, !params.at && !params.find);
+  const again = useAgain(held);
   const { probes } = useContext(Probes);
-  const types = useData("profiles", period(held));
+  const types = useData("profiles", period(held), again);
   const known = types.data ? types.data.types : [];
   const type = params.type || ((known.find((one) => one.name === "cpu") || known[0] || { name: types.data ? "cpu" : "" }).name);
   const query = { type, ...period(held), q: params.q };
   const base = baseOf(params, held);
   const flame = { ...query, max_nodes: MAX_NODES, ...(base.known ? { base_start: base.start.toFixed(3), base_end: base.end.toFixed(3), base_q: base.way === "selector" ? base.q || "{}" : "" } : {}) };
-  const { data: answer, error, stale } = useData(type ? "profiles/flame" : "", flame);
-  const about = known.find((one) => one.name === type);
+  const { data: answer, error, stale } = useData(type ? "profiles/flame" : "", flame, again);
+  const isGauge = (known.find((one) => one.name === type) || {}).is_gauge;
   const title = titleOf(type, known, answer);
   const empty = answer && !answer.total && !answer.base_total;
   return html`<div class="filters"><h1 class="quiet">Profiles</h1>
@@ -77,10 +91,10 @@ export function ProfilesPage({ params }) {
       <span class="spread"></span>
       <${TakeAway} query=${query} flame=${flame} range=${held} />
     </div>
-    <${Overview} params=${params} held=${held} type=${type} title=${title} base=${base} refresh=${refresh} />
+    <${Overview} params=${params} held=${held} again=${again} type=${type} title=${title} isGauge=${isGauge} base=${base} refresh=${refresh} quiet=${Boolean(error)} />
     ${error ? html`<${Failed} error=${error} />` : types.error ? html`<${Failed} error=${types.error} />` : !answer ? html`<${Loading} what="Merging the samples" />`
       : empty ? html`<${NoSamples} type=${type} title=${title} known=${known} q=${params.q} range=${held} />`
-        : html`<div class=${stale ? "stale" : ""}><${Views} params=${params} answer=${answer} base=${base} held=${held} isGauge=${about && about.is_gauge} /></div>`}`;
+        : html`<div class=${stale ? "stale" : ""}><${Views} params=${params} answer=${answer} base=${base} held=${held} isGauge=${isGauge} /></div>`}`;
 }
 
 // The types with samples, and those whose profiler is known though it has measured nothing.
@@ -93,10 +107,11 @@ function Types({ type, known, probes }) {
 }
 
 // When: all samples of the time around as a heatmap, with what is chosen of it.
-function Overview({ params, held, type, title, base, refresh }) {
+// What is wrong is said once, below.
+function Overview({ params, held, again, type, title, isGauge, base, refresh, quiet }) {
   const outer = aroundOf(params.around, held) || held;
-  const steps = stepsOf(outer);
-  const { data, error } = useData(type ? "profiles/heatmap" : "", { type, start: steps.start.toFixed(3), end: steps.end.toFixed(3), q: params.q, step: steps.step });
+  const steps = stepsOf(outer, isGauge);
+  const { data, error } = useData(type ? "profiles/heatmap" : "", { type, start: steps.start.toFixed(3), end: steps.end.toFixed(3), q: params.q, step: steps.step }, again);
   const text = outer.back ? params.around : held.live ? `${params.range || "15m"}@${iso(held.end)}` : `${iso(held.start)}/${iso(held.end)}`;
   const brush = (start, end) => (params.base === "brush"
     ? change({ base: `${iso(start)}/${iso(end)}` })
@@ -107,10 +122,10 @@ function Overview({ params, held, type, title, base, refresh }) {
   ];
   const { from, to, range, around, ...rest } = params;
   return html`<section class="when" aria-label="Samples over time">
-    ${error ? html`<${Failed} error=${error} />` : html`<${Samples} data=${data} steps=${steps} range=${outer} marks=${marks} unit=${data && title.unit} title=${title.text} onBrush=${brush} />`}
+    ${error && !quiet ? html`<${Failed} error=${error} />` : html`<${Samples} data=${data} steps=${steps} range=${outer} marks=${marks} unit=${data && title.unit} title=${title.text} onBrush=${brush} />`}
     <p class="dim small">${outer.back
       ? html`<b>${clock(held.start, 3)} – ${clock(held.end, 3)}</b> is chosen · <a href=${href("profiles", { ...rest, ...outer.back })}>back to ${clock(outer.start)} – ${clock(outer.end)}</a> · <a href=${href("profiles", { ...rest, from, to })}>enlarge</a>`
-      : html`<span class="how">A column is ${steps.column >= 60 ? `${steps.column / 60} min` : `${steps.column} s`}, read upwards. Drag from cell to cell to choose a time, click for one column.</span>`}
+      : html`<span class="how">A column is ${steps.column >= 60 ? `${steps.column / 60} min` : `${steps.column} s`}${isGauge ? "" : ", read upwards"}. Drag from cell to cell to choose a time, click for one column.</span>`}
       ${held.live && html` <span class="as-of">as of ${clock(held.end)} · <button type="button" class="as-link" onClick=${refresh}>Refresh</button></span>`}</p>
   </section>`;
 }

@@ -1,31 +1,23 @@
 // What a profile says about itself: how much of it is whole, whether it adds up, what was lost.
 import { html, useState } from "../lib/dom.js";
-import { count, percent } from "../lib/format.js";
+import { count } from "../lib/format.js";
 import { share, worth } from "../lib/worth.js";
-
-const WHY = {
-  no_rows: "the code's unwind rows were not there yet; the next sample of it is whole",
-  no_info: "the file says nothing about how to unwind this code",
-  unreadable: "stack memory could not be read",
-  bad_address: "a return address that is no code",
-  too_deep: "deeper than is walked",
-  frame_pointers: "this kernel allows frame pointers only, which not all code keeps",
-  unsupported: "a rule or a mode (32 bit) that is not handled",
-};
 
 const whole = (ratio) => (ratio >= 0.9995 && ratio < 1 ? ">99.9 %" : `${(ratio * 100).toFixed(1)} %`);
 
+// Whether the kernel counted something else: by a tenth, and by more than the error of sampling.
+const deviates = (ratio, samples) => Math.abs(ratio - 1) > Math.max(0.1, ratio ? 3 / Math.sqrt(samples / ratio) : 0);
+
 // Each part: [text, what it means, is something wrong].
 function partsOf({ audit, title, unit, total, samples }) {
-  const reasons = Object.entries(audit.statuses || {}).filter(([name, value]) => value && name !== "complete")
-    .map(([name, value]) => `${share(value, total)} ${name}: ${WHY[name] || "another reason"}`);
+  const reasons = Object.entries(audit.statuses).map(([name, value]) => `${share(value, total)} ${name}: ${audit.reasons[name] || "another reason"}`);
   const parts = [
     [`${worth(total, unit)} ${title}`, "The sum of all samples that match, in this time range.", false],
     [`${count(samples)} samples`, `One sample stands for ${samples ? worth(total / samples, unit) : "–"} on average.`, false],
   ];
   if (audit.complete_ratio != null) parts.push([`${whole(audit.complete_ratio)} complete stacks`, `The share that reaches the start of its thread. ${reasons.length ? `The rest: ${reasons.join("; ")}.` : "None is cut."}`, audit.complete_ratio < 0.95]);
-  if (audit.accounted_ratio != null) parts.push([`adds up to ${whole(audit.accounted_ratio)} of ${title}`, "The samples together, compared with what the kernel itself has counted for the same time.", Math.abs(audit.accounted_ratio - 1) > 0.1]);
-  if (audit.lost != null) parts.push([`${count(audit.lost)} lost`, "Samples that were taken and did not arrive.", audit.lost > 0]);
+  if (audit.accounted_ratio != null) parts.push([`adds up to ${whole(audit.accounted_ratio)} of ${title}`, "The samples together, compared with what the kernel itself has counted for the same time.", deviates(audit.accounted_ratio, samples)]);
+  if (audit.lost != null) parts.push([`${count(audit.lost)} lost`, "Samples that the profiler took and that did not arrive, whomever they were about.", audit.lost > 0]);
   return parts;
 }
 
@@ -36,15 +28,15 @@ export function Audit({ answer, base }) {
   const part = (text, why, wrong) => html`<span class=${wrong ? "wrong" : ""} title=${why} tabindex="0" onFocus=${() => say(why)} onBlur=${() => say("")}>${text}</span>`;
   return html`<div class="audit">
     <p>${partsOf(answer).map(([text, why, wrong], i) => html`${i > 0 && " · "}${part(text, why, wrong)}`)}
-      ${dropped > 0 && html` · ${part(`${count(dropped)} smallest frames left out`, "They are too small to be seen; their values are still in the totals of what called them.")}`}</p>
+      ${dropped > 0 && html` · ${part(`${count(dropped)} smallest frames left out`, "They are too small to be seen; they stand together as (other) above what called them.")}`}</p>
     ${meaning && html`<p class="dim small" role="status">${meaning}</p>`}
-    ${(audit.notes || []).map((note) => html`<p class="caution" role="note" key=${note}>${note}</p>`)}
+    ${audit.notes.map((note) => html`<p class="caution" role="note" key=${note}>${note}</p>`)}
     ${base && !answer.base_total && html`<p class="caution" role="note">There is nothing to compare with: no samples match in ${base}.</p>`}
   </div>`;
 }
 
 // What the colours mean, with how much of each there is.
-const NAMES = { kernel: "kernel", native: "native", runtime: "runtime (Python, …)", jit: "just-in-time compiled", "": "unknown" };
+const NAMES = { kernel: "kernel", native: "native", runtime: "runtime (Python, …)", jit: "just-in-time compiled", "": "other" };
 
 export function Kinds({ tree, colorOf }) {
   const sums = new Map();
@@ -52,9 +44,8 @@ export function Kinds({ tree, colorOf }) {
     const { kind } = tree.frames[tree.frame[i]];
     sums.set(kind, (sums.get(kind) || 0) + tree.self[i]);
   }
-  const all = [...sums.values()].reduce((a, b) => a + b, 0);
-  return html`<ul class="legend kinds">${Object.keys(NAMES).filter((kind) => sums.get(kind)).map((kind) => html`<li key=${kind}>
-    <i style=${{ background: `rgb(${colorOf({ kind, hash: 0 })})` }}></i>${NAMES[kind]} <span title="self time in this kind of code">${percent(sums.get(kind) / all)}</span></li>`)}</ul>`;
+  return html`<ul class="legend kinds">${Object.keys(NAMES).filter((kind) => sums.has(kind)).map((kind) => html`<li key=${kind}>
+    <i style=${{ background: `rgb(${colorOf({ kind, hash: 0 })})` }}></i>${NAMES[kind]} <span title="self, in this kind of code">${share(sums.get(kind), tree.total[0])}</span></li>`)}</ul>`;
 }
 
 export function Changes({ colorOf }) {

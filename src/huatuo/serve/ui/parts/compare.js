@@ -26,7 +26,7 @@ export function baseOf({ base = "", base_q: q = "", by }, range) {
 
 // What the other profile's values are multiplied with.
 export function factorOf(answer, base, range, isGauge) {
-  if (!answer || answer.base_total === undefined) return 0;
+  if (!answer || answer.base_total === null) return 0;
   if (base.byShare) return answer.base_total ? answer.total / answer.base_total : 1;
   return isGauge ? 1 : (range.end - range.start) / (base.end - base.start);
 }

@@ -3,7 +3,7 @@
 import { html } from "../lib/dom.js";
 import { css, scale64 } from "../lib/colors.js";
 import { clock, count, duration } from "../lib/format.js";
-import { Canvas, LEFT, Pane, RIGHT } from "./pane.js";
+import { Canvas, LEFT, Pane, gridLine } from "./pane.js";
 
 // Cells as one grid: intervals × slots, all series added up.
 export function gridOf(answer) {
@@ -84,14 +84,7 @@ function labels(pen, grid, y, tall, width) {
   for (let slot = grid.low; slot <= grid.high; slot += 1) {
     if ((slot - grid.low) % every !== every - 1 && tall * (grid.high - grid.low) > 22) continue;
     const at = Math.round(y(slot + 1)) + 0.5;
-    if (at < 6) continue;
-    pen.fillStyle = css("--soft");
-    pen.fillText(rough(upper(grid, slot)), LEFT - 6, at);
-    pen.strokeStyle = css("--line");
-    pen.beginPath();
-    pen.moveTo(LEFT, at);
-    pen.lineTo(width - RIGHT, at);
-    pen.stroke();
+    if (at >= 6) gridLine(pen, rough(upper(grid, slot)), at, width);
   }
 }
 

@@ -1,9 +1,8 @@
-// Lines over time with uPlot. Answers of metrics/query as raw, rate or quantiles.
-import { html, useEffect, useMemo, useRef } from "../lib/dom.js";
-import uPlot from "../vendor/uplot.js";
-import { css, lines } from "../lib/colors.js";
+// Lines over time. Answers of metrics/query as raw, rate or quantiles.
+import { html, useMemo } from "../lib/dom.js";
+import { lines } from "../lib/colors.js";
 import { clock, labelText, show } from "../lib/format.js";
-import { LEFT, Pane, RIGHT, useDark } from "./pane.js";
+import { Canvas, LEFT, Pane, gridLine } from "./pane.js";
 
 // {times, lines: [{label, values}]}, with a null in every hole (the agent was down), so that no line
 // is drawn across it.
@@ -30,36 +29,54 @@ function allLines(answer) {
   return answer.series.map((series) => ({ label: labelText(series.labels), values: series.values || [] }));
 }
 
-function optionsOf(found, range, width, height, unit, stacked) {
-  const soft = css("--soft");
-  const grid = { stroke: css("--line"), width: 1 };
-  const palette = lines();
-  return {
-    width, height,
-    padding: [6, RIGHT, 7, 0],
-    cursor: { show: false },
-    legend: { show: false },
-    scales: { x: { range: () => [range.start, range.end] }, y: { range: (u, low, high) => [Math.min(0, low || 0), high > 0 ? high * 1.08 : 1] } },
-    axes: [
-      { show: false },
-      { size: LEFT, stroke: soft, grid, ticks: { show: false }, font: "11px system-ui, sans-serif", space: 24, gap: 6, values: (u, ticks) => ticks.map((tick) => show(tick, unit).replace(" packets", "")) },
-    ],
-    series: [{}, ...found.map((one, i) => ({
-      label: one.label, stroke: palette[i % palette.length], width: 1.5, points: { show: false },
-      fill: stacked || found.length === 1 ? `${palette[i % palette.length]}33` : undefined, spanGaps: false,
-    }))],
-  };
+// Round numbers with enough room between them; powers of two for bytes.
+function ticksOf(low, high, height, unit) {
+  const least = ((high - low) / height) * 24;
+  const ten = 10 ** Math.floor(Math.log10(least));
+  const step = /^bytes/.test(unit) ? 2 ** Math.ceil(Math.log2(least)) : [1, 2, 5, 10].map((one) => one * ten).find((one) => one >= least * 0.999);
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
 }
 
-function Plot({ answer, times, found, range, width, height, unit }) {
-  const place = useRef();
-  const dark = useDark();
-  useEffect(() => {
-    const data = [times, ...found.map((one) => one.values)];
-    const plot = new uPlot(optionsOf(found, range, width, height, unit), data, place.current);
-    return () => plot.destroy();
-  }, [answer, range, width, dark]);
-  return html`<div ref=${place} class="plot"></div>`;
+function paint(pen, { times, lines: found }, range, width, plot, height, unit) {
+  const known = found.flatMap((one) => one.values.filter((value) => value != null));
+  const low = known.reduce((a, b) => Math.min(a, b), 0);
+  const high = known.reduce((a, b) => Math.max(a, b), 0) * 1.08 || 1;
+  const y = (value) => height - 7 - ((value - low) / (high - low)) * (height - 13);
+  const x = (time) => LEFT + ((time - range.start) / (range.end - range.start)) * plot;
+  for (const tick of ticksOf(low, high, height - 13, unit)) {
+    gridLine(pen, show(tick, unit).replace(" packets", ""), Math.round(y(tick)) + 0.5, width);
+  }
+  pen.beginPath();
+  pen.rect(LEFT, 0, plot, height);
+  pen.clip();
+  pen.lineWidth = 1.5;
+  pen.lineCap = pen.lineJoin = "round";
+  const palette = lines();
+  found.forEach(({ values }, i) => {
+    pen.strokeStyle = palette[i % palette.length];
+    pen.fillStyle = `${palette[i % palette.length]}33`;
+    for (const run of runsOf(values)) {
+      const path = new Path2D();
+      path.moveTo(x(times[run[0]]), y(values[run[0]]));
+      for (const at of run) path.lineTo(x(times[at]), y(values[at]));
+      pen.stroke(path);
+      if (found.length > 1) continue;
+      path.lineTo(x(times[run.at(-1)]), y(0));
+      path.lineTo(x(times[run[0]]), y(0));
+      pen.fill(path);
+    }
+  });
+}
+
+// The places of values that follow each other without a hole.
+function runsOf(values) {
+  const runs = [];
+  values.forEach((value, i) => {
+    if (value == null) return;
+    if (i && values[i - 1] != null) runs.at(-1).push(i); else runs.push([i]);
+  });
+  return runs;
 }
 
 function tipOf(times, found, unit, time) {
@@ -80,10 +97,12 @@ export function Legend({ found, answer, unit, onPick }) {
 }
 
 export function Lines({ answer, range, title, unit = answer.unit, height = 90, axis, onPick, legend = true, link }) {
-  const { times, lines: found } = useMemo(() => linesOf(answer), [answer]);
+  const all = useMemo(() => linesOf(answer), [answer]);
+  const { times, lines: found } = all;
   if (!found.length) return null;
   return html`${legend && found.length <= 12 && html`<${Legend} found=${found} answer=${answer} unit=${unit} onPick=${link} />`}
     <${Pane} range=${range} height=${height} axis=${axis} label=${`${title}: ${found.length} lines over time`}
       tip=${(time) => tipOf(times, found, unit, time)} onPick=${onPick}
-      draw=${(width) => html`<${Plot} answer=${answer} times=${times} found=${found} range=${range} width=${width} height=${height} unit=${unit} />`} />`;
+      draw=${(width, plot) => html`<${Canvas} width=${width} height=${height} inputs=${[answer, range]}
+        paint=${(pen) => paint(pen, all, range, width, plot, height, unit)} />`} />`;
 }

@@ -1,6 +1,7 @@
 // A drawing over time. All panes share the same left and right margin, so that times line up, and
 // one cursor: pointing at a time in one pane marks it in all. Dragging zooms, clicking picks.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../lib/dom.js";
+import { css } from "../lib/colors.js";
 import { clock, day } from "../lib/format.js";
 import { zoom } from "../lib/time.js";
 
@@ -48,6 +49,17 @@ export function Canvas({ width, height, paint, inputs }) {
     paint(pen);
   }, [...inputs, width, height, dark]);
   return html`<canvas ref=${ref} style=${{ width: `${width}px`, height: `${height}px` }}></canvas>`;
+}
+
+// A value of the vertical axis at a height, and the line that belongs to it.
+export function gridLine(pen, text, at, width) {
+  pen.fillStyle = css("--soft");
+  pen.fillText(text, LEFT - 6, at);
+  pen.strokeStyle = css("--line");
+  pen.beginPath();
+  pen.moveTo(LEFT, at);
+  pen.lineTo(width - RIGHT, at);
+  pen.stroke();
 }
 
 const announce = (time) => dispatchEvent(new CustomEvent(MARK, { detail: time }));

@@ -10,13 +10,15 @@ import { Canvas, LEFT, RIGHT, TimeAxis, useWidth } from "./pane.js";
 const CELLS = new Map([[1, 25], [2, 40], [5, 50], [10, 50], [30, 50], [60, 60], [120, 60], [300, 60], [600, 60], [1800, 60], [3600, 60], [10800, 60], [43200, 60], [86400, 60]]);
 const HEIGHT = innerHeight < 820 || innerWidth < 760 ? 100 : 150;
 const MOST_COLUMNS = 200;
+const LOOKS = 30; // seconds in which a gauge is surely looked at
 
-// What to ask for: columns begin at round times.
-export function stepsOf(range) {
-  const column = [...CELLS.keys()].find((one) => (range.end - range.start) / one <= MOST_COLUMNS) || 86400;
+// What to ask for: columns begin at round times. A gauge is looked at now and then: a column is one cell.
+export function stepsOf(range, isGauge) {
+  const column = [...CELLS.keys()].find((one) => (range.end - range.start) / one <= MOST_COLUMNS && one >= (isGauge ? LOOKS : 0)) || 86400;
   const start = Math.floor(range.start / column) * column;
   const end = Math.ceil(range.end / column) * column;
-  return { column, cells: CELLS.get(column), start, end, step: column / CELLS.get(column) };
+  const cells = isGauge ? 1 : CELLS.get(column);
+  return { column, cells, start, end, step: column / cells };
 }
 
 const cellOf = (steps, time) => Math.floor((time - steps.start) / steps.step + 1e-6);
@@ -49,7 +51,7 @@ function paint(pen, { values, shift, steps, range, plot, marks }) {
   pen.restore();
   pen.fillStyle = css("--soft");
   pen.fillText(column >= 60 ? `${column / 60} min` : `${column} s`, LEFT - 6, 7);
-  pen.fillText("0", LEFT - 6, HEIGHT - 6);
+  if (cells > 1) pen.fillText("0", LEFT - 6, HEIGHT - 6);
 }
 
 // Around the cells of a time that may begin and end within columns: a box with a step at either end.

@@ -1,0 +1,63 @@
+"""A container with a CPU limit, on whatever cgroup hierarchy the host has.
+
+with limited_cpu("name", quota=0.1) as limited:
+    with limited.start([...]):
+        …
+    limited.stat()["nr_throttled"]
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from huatuo.kernel.cgroupfs import hierarchies
+from huatuo.kernel.procfs import parse_pairs
+from tests.live.conftest import HOST, Group, cgroup
+
+__all__ = ["Limited", "limited_cpu"]
+
+PERIOD_US = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """`group` is where identity comes from, `cpu` where the limit is: the same on v2."""
+
+    group: Group
+    cpu: Group
+
+    @property
+    def id(self) -> int:
+        return self.group.id
+
+    def start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
+        """Run a command in it from its first instruction on."""
+        enter = f'echo $$ > {self.cpu.directory}/cgroup.procs && exec "$@"'
+        return self.group.start(["sh", "-c", enter, "sh", *argv])
+
+    def stat(self) -> dict[str, int]:
+        """cpu.stat, times in ns."""
+        stat = parse_pairs((self.cpu.directory / "cpu.stat").read_text())
+        return {
+            name.replace("_usec", "_time"): value * (1000 if name.endswith("_usec") else 1)
+            for name, value in stat.items()
+        }
+
+
+@contextmanager
+def limited_cpu(name: str, quota: float) -> Iterator[Limited]:
+    """A fresh container that may use so much of one CPU; skips where that cannot be had."""
+    with ExitStack() as stack:
+        group = stack.enter_context(cgroup(name))
+        micros = int(quota * PERIOD_US)
+        if "cpu" in hierarchies(HOST).v1:
+            cpu = stack.enter_context(cgroup(name, "cpu"))
+            cpu.write("cpu.cfs_period_us", PERIOD_US)
+            cpu.write("cpu.cfs_quota_us", micros)
+        else:
+            cpu = group
+            cpu.write("cpu.max", f"{micros} {PERIOD_US}")
+        yield Limited(group, cpu)
