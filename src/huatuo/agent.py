@@ -26,13 +26,12 @@ from typing import ParamSpec, TypeVar
 from huatuo.config import Config
 from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.containers.watching import Watching
 from huatuo.enrich.enricher import Enricher
 from huatuo.enrich.known import KnownIssues
 from huatuo.enrich.profiling import Profiling
 from huatuo.enrich.symbols.native import SymbolSettings
-from huatuo.errors import KernelLacks
 from huatuo.governor import Governor
-from huatuo.kernel.cgroup_events import CgroupEvents
 from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.kernel.host import Host
 from huatuo.model.event import Container, Event
@@ -59,7 +58,6 @@ log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 0.5
 _EXPIRE_SECONDS = 60.0
-_AFTER_BIRTH_SECONDS = 0.04  # cgroups come in groups, one for each hierarchy and level
 _FIRST_COLLECT_SECONDS = 0.3
 _QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
 
@@ -76,6 +74,7 @@ class Agent:
         self.inventory = Inventory(
             self.host, kept=Kept(config.containers.labels, config.containers.annotations)
         )
+        self.watching = Watching(self.host, self.inventory)
         self.enricher = Enricher(self.host, self.inventory)
         self.known = KnownIssues(config.known)
         self.probe_set = ProbeSet(self.host, config.probes, config.settings)
@@ -107,8 +106,6 @@ class Agent:
         self._wake = asyncio.Event()
         self._watched: set[int] = set()
         self._watched_generation = 0
-        self._cgroup_events: CgroupEvents | None = None
-        self._next_look: asyncio.TimerHandle | None = None
         self._serving: asyncio.TimerHandle | None = None  # goes on with what the unwinder was asked
 
     async def run_forever(self) -> None:
@@ -117,7 +114,7 @@ class Agent:
             return_large_blocks()
             self._refresh_targets()
             self.probe_set.start()
-            self._watch_cgroups()
+            self.watching.start()
             give_back()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(asyncio.to_thread(self.enricher.symbols.name, 1))  # loads them
@@ -134,43 +131,12 @@ class Agent:
             self._publish(self.store.append_events(self._new_events()))
             for batch in self.profiling.samples():
                 self.store.profiles.append(batch)
-            if self._cgroup_events is not None:
-                asyncio.get_running_loop().remove_reader(self._cgroup_events.fd)
-                self._cgroup_events.close()
+            self.watching.close()
             self.profiling.close()
             if self.pushing is not None:
                 self.pushing.close()
             self.probe_set.stop()
             self.store.close()
-
-    def _watch_cgroups(self) -> None:
-        """Know a container as soon as it exists: it may be gone before the next interval."""
-        try:
-            if not CgroupEvents.unavailable(self.host):
-                self._cgroup_events = CgroupEvents(self.host)
-                self.inventory.follow(self._cgroup_events)
-                self._look_at_cgroups()
-        except KernelLacks as error:
-            log.info("new cgroups are found at the next interval only: %s", error)
-
-    def _on_cgroups(self) -> None:
-        """There are changes: wait a moment for those that come along."""
-        assert self._cgroup_events is not None
-        asyncio.get_running_loop().remove_reader(self._cgroup_events.fd)
-        self._look_soon(_AFTER_BIRTH_SECONDS)
-
-    def _look_soon(self, seconds: float) -> None:
-        if self._next_look is not None:
-            self._next_look.cancel()
-        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look_at_cgroups)
-
-    def _look_at_cgroups(self) -> None:
-        assert self._cgroup_events is not None
-        asyncio.get_running_loop().add_reader(self._cgroup_events.fd, self._on_cgroups)
-        self._next_look = None
-        with _surviving("new containers are not known"):
-            if pause := self.inventory.look_again():
-                self._look_soon(pause)
 
     async def _drain_forever(self) -> None:
         while True:

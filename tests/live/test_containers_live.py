@@ -1,7 +1,7 @@
 """Real containers of runc, crun, podman and containerd: what we say is what the runtime says.
 
-The root file system is a busybox; nothing is pulled. Each runtime keeps its state below tmp_path
-where it can, so that a runtime that is in use on the machine is left alone.
+The root file system is a busybox; nothing is pulled. Each runtime keeps its state below tmp_path,
+so that a runtime that is in use on the machine is left alone.
 """
 
 from __future__ import annotations
@@ -106,12 +106,10 @@ def rootfs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """This machine, but runtimes' state is looked for below tmp_path, and runc's in /run."""
+    """This machine, but runtimes' state is below tmp_path."""
     root = tmp_path / "root"
     (root / "run/containerd").mkdir(parents=True)
     (root / "sys").symlink_to("/sys")
-    for runtime in ("runc", "crun", "containerd/runc"):
-        (root / "run" / runtime).symlink_to(f"/run/{runtime}")
     return Host(root=root, run=root / "run")
 
 
@@ -138,9 +136,10 @@ def _no_empty_cgroups_left() -> Iterator[None]:
 
 
 @contextmanager
-def oci(runtime: str, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
+def oci(runtime: str, host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
     """runc or crun, by hand."""
     program = tool(runtime)
+    base = [program, "--root", str(host.run / runtime)]
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     call(program, "spec", "--bundle", bundle)
@@ -152,7 +151,7 @@ def oci(runtime: str, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator
     output = tmp_path / "output"
     with output.open("w") as stream:
         started = subprocess.run(
-            [program, "run", "--detach", "--bundle", bundle, name],
+            [*base, "run", "--detach", "--bundle", bundle, name],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -162,17 +161,17 @@ def oci(runtime: str, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator
     try:
         if started.returncode or "not supported" in output.read_text():
             pytest.skip(f"{runtime} cannot run here: {output.read_text().strip()[-200:]}")
-        state = json.loads(call(program, "state", name))
+        state = json.loads(call(*base, "state", name))
         yield Real(
             name,
             name,
             state["pid"],
             runtime,
             state["created"],
-            lambda: end(program, "delete", "--force", name),
+            lambda: end(*base, "delete", "--force", name),
         )
     finally:
-        end(program, "delete", "--force", name)
+        end(*base, "delete", "--force", name)
 
 
 PODMAN_RUN = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"]
@@ -229,10 +228,12 @@ def containerd(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Ite
     ):
         try:
             _wait(lambda: (tmp_path / "c.sock").exists(), "containerd's socket")
-            call(*base, "run", "--detach", "--rootfs", rootfs, name, *argv)
+            states = host.run / "containerd/runc"
+            options = ["--detach", "--runc-root", states, "--rootfs"]
+            call(*base, "run", *options, rootfs, name, *argv)
             rows = [line.split() for line in call(*base, "tasks", "list").splitlines()]
             (pid,) = [int(row[1]) for row in rows if row[0] == name]
-            state = json.loads(Path(f"/run/containerd/runc/default/{name}/state.json").read_text())
+            state = json.loads((states / "default" / name / "state.json").read_text())
 
             def stop() -> None:
                 end(*base, "tasks", "kill", "--signal", "9", name)
@@ -259,7 +260,7 @@ def real(
     runtime: str, host: Host, rootfs: Path, tmp_path: Path, argv: list[str] = SLEEP
 ) -> Iterator[Real]:
     if runtime in ("runc", "crun"):
-        with oci(runtime, rootfs, tmp_path, argv) as container:
+        with oci(runtime, host, rootfs, tmp_path, argv) as container:
             yield container
     elif runtime == "podman":
         with podman(host, rootfs, argv) as container:

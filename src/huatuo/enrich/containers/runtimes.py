@@ -16,7 +16,7 @@ __all__ = ["nested_runtimes", "runtimes_of"]
 
 def runtimes_of(host: Host, kept: Kept) -> list[Runtime]:
     """Those of the host itself."""
-    state = State(host.root, host.run)
+    state = State(host.root, host.run if host.run != host.root / "run" else None)
     return [
         *_managed(state, kept),
         Runc(state, host),
