@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from huatuo.kernel.features import unwinding_unavailable
-from huatuo.kernel.object import BpfObject, Program
+from huatuo.kernel.forms import Program
+from huatuo.kernel.object import BpfObject
 from huatuo.probes.profile.cpu import Cpu
 from tests.live.conftest import disturbed, emulated, need
 from tests.live.profiling import Sample, named, profiled

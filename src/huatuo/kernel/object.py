@@ -1,10 +1,7 @@
 """A compiled BPF object on the running kernel: which programs, loaded, attached, read.
 
-Forms. A program is named ROLE or ROLE__FORM. Programs of one role are alternatives in file order:
-the first that loads and attaches is used, the others are not loaded. A role with a single form
-accompanies the role that has alternatives: it is used when a program of the same form is, and that
-form is not used without it. That is all a probe writes down; what a kernel cannot do is found by
-trying, and the reason is kept.
+Of a role's forms (forms.py) the first that loads and attaches is used. What a kernel cannot do is
+found by trying, and the reason is kept.
 
 Programs in `iter/` sections are not attached: `run_iterator` runs them once. Those of a role in
 `held` are attached only by `attach_held`, for what is needed only sometimes or may come later,
@@ -21,17 +18,18 @@ import ctypes as c
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from huatuo.errors import BpfError
 from huatuo.kernel.btf import Btf
 from huatuo.kernel.features import missing_program_types
+from huatuo.kernel.forms import Program, choose, without_form
 from huatuo.kernel.host import Host
 from huatuo.kernel.libbpf import check, lib, messages
 from huatuo.kernel.maps import Map, Ring
 
-__all__ = ["BpfObject", "Program", "Statistics", "statistics_window"]
+__all__ = ["BpfObject", "Statistics", "statistics_window"]
 
 _NAMED = re.compile(r"libbpf: (prog|map) '([^']+)': (.*)")
 _LOAD_ATTEMPTS = 24
@@ -45,31 +43,6 @@ class Statistics:
     run_time_ns: int
     run_count: int
     recursion_misses: int
-
-
-@dataclass(slots=True)
-class Program:
-    """One program of the object; `missing` says why it is not used."""
-
-    name: str
-    section: str
-    missing: str = ""
-    used: bool = False
-    pointer: int = 0
-    links: list[int] = field(default_factory=list)
-
-    @property
-    def role(self) -> str:
-        return self.name.partition("__")[0]
-
-    @property
-    def form(self) -> str:
-        return self.name.partition("__")[2]
-
-    @property
-    def hook(self) -> str:
-        """As `huatuo probes` shows it: the section, and the form where there are several."""
-        return f"{self.section} ({self.form.replace('_', ' ')})" if self.form else self.section
 
 
 class BpfObject:
@@ -137,7 +110,6 @@ class BpfObject:
             if failed is None:
                 return
             self.close()
-            self._fail_if_last()
             self.load()
 
     def attach_held(self, role: str) -> None:
@@ -218,8 +190,9 @@ class BpfObject:
             raise BpfError(f"{self.path.name}: not a BPF object", "\n".join(log))
         self._object = pointer
         self.programs = self._list_programs()
-        self._choose()
-        self._fail_if_last()
+        choose(self.programs)
+        if reasons := without_form(self.programs, self._optional):
+            raise BpfError(f"no hook works on this kernel: {reasons}")
         for program in self.programs:
             lib().bpf_program__set_autoload(program.pointer, program.used)
         for name in self._missing_maps:
@@ -241,39 +214,6 @@ class BpfObject:
             found.append(Program(name, section, missing, pointer=pointer))
             pointer = lib().bpf_object__next_program(self._object, pointer)
         return found
-
-    def _choose(self) -> None:
-        roles: dict[str, list[Program]] = {}
-        for program in self.programs:
-            roles.setdefault(program.role, []).append(program)
-        chosen_forms = set()
-        for forms in roles.values():
-            if len(forms) > 1 or not forms[0].form:
-                usable = next((p for p in forms if not self._lacks(p, roles)), None)
-                if usable:
-                    usable.used = True
-                    chosen_forms.add(usable.form)
-        for forms in roles.values():
-            companion = forms[0]
-            if len(forms) == 1 and companion.form and companion.form in chosen_forms:
-                companion.used = True
-
-    def _lacks(self, program: Program, roles: Mapping[str, list[Program]]) -> bool:
-        """Whether a program, or one that accompanies its form, cannot be had."""
-        single = [forms[0] for forms in roles.values() if len(forms) == 1]
-        companions = [p for p in single if p.form and p.form == program.form]
-        return any(p.missing for p in (program, *companions))
-
-    def _fail_if_last(self) -> None:
-        """Raise if a role has no form left that can be had with all that accompanies it."""
-        settled = {p.role for p in self.programs if p.used} | self._optional
-        idle = [p for p in self.programs if p.role not in settled]
-        if any(self._alternatives(p) for p in idle):
-            reasons = "; ".join(f"{p.section}: {p.missing}" for p in idle if p.missing)
-            raise BpfError(f"no hook works on this kernel: {reasons}")
-
-    def _alternatives(self, program: Program) -> bool:
-        return not program.form or sum(p.role == program.role for p in self.programs) > 1
 
     def _learn(self, log: list[str], result: int) -> None:
         """Find in libbpf's words which program or map failed, so the next try goes without it."""
