@@ -1,7 +1,7 @@
 """What a container runtime is to us, and what its modules share.
 
-One module per source. Those that read what runtimes keep on disk (docker.py, containerd.py, …)
-and those that ask a daemon (sources/) look alike to the inventory, which asks all of them:
+One module per runtime, which reads what it keeps on disk; what daemons say (sources/) looks like
+one more of them. The inventory asks all:
 
     recognise(name, parent)  for every new cgroup: does its name say that it is a container?
     declared()               containers whose cgroup may have any name
@@ -38,14 +38,21 @@ _MOST = 32  # labels of one container
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A cgroup that is a container. `runtime` is "" where its name does not tell."""
+    """A cgroup that is a container. `runtime` is "" where its name does not tell; `scope` is
+    containerd's namespace where users choose ids, which are unique within it only."""
 
     path: str  # of its cgroup, below the hierarchy's root
     id: str
     runtime: str = ""
     name: str = ""  # where the id is for people already
+    scope: str = ""
     pod_uid: str = ""
     qos: str = ""
+
+    @property
+    def key(self) -> str:
+        """Unique on a host."""
+        return self.id if FULL_ID.fullmatch(self.id) else f"{self.runtime}/{self.scope}/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

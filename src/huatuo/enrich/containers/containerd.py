@@ -67,8 +67,12 @@ class Containerd:
         if tasks != self._tasks or None in self._paths.values():
             self._tasks = tasks
             self._paths = {bundle: self._cgroup_path(bundle) for bundle in self._bundles()}
-            marks = [(path, bundle.rpartition("/")[2]) for bundle, path in self._paths.items()]
-            found = {path: Mark(path, name, "containerd", name) for path, name in marks if path}
+            found = {
+                path: Mark(path, name, "containerd", name, scope)
+                for bundle, path in self._paths.items()
+                for scope, name in [bundle.split("/")[-2:]]
+                if path
+            }
             self._declared = found if found != self._declared else self._declared
         return self._declared
 
@@ -98,13 +102,19 @@ class Containerd:
         return path if path.startswith("/") else ""  # slice:prefix:name: oci.py knows where
 
     def describe(self, mark: Mark) -> Details | None:
-        for directory in self._tasks if "/" not in mark.id else ():
+        if "/" in mark.id:
+            return None
+        for directory in self._tasks:
+            namespace = directory.rpartition("/")[2]
+            if not FULL_ID.fullmatch(mark.id) and (mark.runtime, mark.scope) != (
+                "containerd",
+                namespace,
+            ):
+                continue
             spec = self._state.load(f"{directory}/{mark.id}/config.json", _Spec)
             if spec is not None:
-                is_docker = directory.endswith("/moby")
-                return self._details(
-                    spec.annotations or {}, "docker" if is_docker else "containerd"
-                )
+                runtime = "docker" if namespace == "moby" else "containerd"
+                return self._details(spec.annotations or {}, runtime)
         return None
 
     def _details(self, annotations: Mapping[str, str], runtime: str) -> Details:

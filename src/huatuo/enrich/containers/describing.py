@@ -8,8 +8,8 @@ for again after growing pauses. What was known once stays: state goes before its
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, islice
 
 import msgspec
 
@@ -26,29 +26,35 @@ _PAUSES_NS = [int(pause * 1e9) for pause in (0.1, 0.3, 1.0, 5.0, 20.0, 40.0)]
 _LIMITED_NS = 1_000_000_000  # a runtime writes a container's limits after making its cgroup
 _LIMITS = -1  # instead of an attempt
 _AT_ONCE = 200  # containers whose limits are read again at each interval
+_GONE = 1024
 
 
 class Describing:
-    """`epoch` grows whenever a description changed; `touched` gets the owner, if it is set."""
+    """`epoch` grows whenever a description changed."""
 
     def __init__(self, host: Host, runtimes: Sequence[Runtime], nested: Nested) -> None:
         self._host, self._runtimes, self._nested = host, runtimes, nested
         self._due: list[tuple[int, int, int, Owner]] = []  # (when ns, serial, attempt, whom)
         self._serial = count()
-        self._living: dict[str, Owner] = {}  # by id, those longest unread first
+        self._living: dict[str, Owner] = {}  # by Mark.key, those longest unread first
+        self._gone: dict[str, Owner] = {}  # lately: runtimes may know more of them yet
+        self.wanted: Callable[[], None] = lambda: None  # called when a container has come
         self.epoch = 0
-        self.touched: dict[Owner, None] | None = None
 
     def begin(self, owner: Owner, now_ns: int) -> None:
         assert owner.mark is not None
-        self._living[owner.mark.id] = owner
+        self._living[owner.mark.key] = owner
         self._later(owner, _LIMITS, now_ns + _LIMITED_NS)
         self._try(owner, 0, now_ns)
+        self.wanted()
 
     def end(self, owner: Owner) -> None:
         assert owner.mark is not None
-        if self._living.get(owner.mark.id) is owner:
-            del self._living[owner.mark.id]
+        if self._living.get(owner.mark.key) is owner:
+            del self._living[owner.mark.key]
+            self._gone[owner.mark.key] = owner
+            if len(self._gone) > _GONE:
+                del self._gone[next(iter(self._gone))]
         self._nested.forget(owner.path)
 
     @property
@@ -65,17 +71,17 @@ class Describing:
             elif not owner.gone_ns:
                 self._try(owner, attempt, now_ns)
 
-    def news(self, ids: Iterable[str]) -> None:
-        """A runtime knows more, or something else, about these containers."""
-        for container_id in ids:
-            owner = self._living.get(container_id)
+    def news(self, keys: Iterable[str]) -> None:
+        """A runtime knows more, or something else, about the containers with these Mark.key."""
+        for key in keys:
+            owner = self._living.get(key) or self._gone.get(key)
             if owner is not None:
                 self._describe(owner)
 
     def reread_limits(self) -> None:
         """Limits may be changed while a container runs: some of them now, the others in turn."""
-        for container_id in list(self._living)[:_AT_ONCE]:
-            owner = self._living[container_id] = self._living.pop(container_id)
+        for key in list(islice(self._living, _AT_ONCE)):
+            owner = self._living[key] = self._living.pop(key)
             self._read_limits(owner)
 
     def _read_limits(self, owner: Owner) -> None:
@@ -115,8 +121,6 @@ class Describing:
         if container != owner.container:
             owner.container = container
             self.epoch += 1
-            if self.touched is not None:
-                self.touched[owner] = None
 
 
 def described(mark: Mark, details: Details = NOTHING) -> Container:

@@ -10,7 +10,7 @@ a cgroup that lived and died before anybody looked, and is not looked for again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -33,6 +33,7 @@ __all__ = ["Inventory"]
 _RESCAN_NS = 100_000_000
 _RESCAN_DUTY = 20  # and no more than a twentieth of the time in scans, if that is shorter
 _SCAN_ALL_THE_SAME_NS = 60_000_000_000  # although the kernel tells of every change
+_DECLARED_NS = (100_000_000, 300_000_000, 1_000_000_000)  # runc writes state after the cgroup
 _MISSING = 65536
 
 
@@ -59,6 +60,7 @@ class Inventory:
         controller = "memory" if identity_is_v1(host) else ""
         self._netns = Netns(host, controller, self._living_at)
         self._events: CgroupEvents | None = None
+        self._looks: list[int] = []  # when to look for declarations again, soonest first
 
     # ids → owners
 
@@ -144,14 +146,22 @@ class Inventory:
             self._take_events()
         elif self._identity.may_scan(self._host.now_ns()):
             self._scan(self._identity)
-        now_ns = self._host.now_ns()
+        now_ns, utc = self._times()
+        if self._looks and self._looks[0] <= now_ns:
+            self._looks = [due for due in self._looks if due > now_ns]
+            for side in self._sides():
+                side.owners.look_at_declarations(now_ns, utc)
         self._describing.retry(now_ns)
-        next_ns = self._describing.next_ns
-        return max(next_ns - now_ns, 1_000_000) / 1e9 if next_ns else 0.0
+        due = [*self._looks[:1], *filter(None, [self._describing.next_ns])]
+        return max(min(due) - now_ns, 1_000_000) / 1e9 if due else 0.0
 
-    def news(self, ids: Iterable[str]) -> None:
-        """A runtime knows more about these containers."""
-        self._describing.news(ids)
+    def news(self, keys: Iterable[str]) -> None:
+        """A runtime knows more about the containers with these Mark.key."""
+        self._describing.news(keys)
+
+    def tell_of_containers(self, wanted: Callable[[], None]) -> None:
+        """Call this whenever a container has come; there may be some already."""
+        self._describing.wanted = wanted
 
     # how
 
@@ -179,11 +189,20 @@ class Inventory:
         """What the kernel told since the last time; a scan where that is not all."""
         assert self._events is not None
         told, whole = self._events.drain()
-        whole &= self._follow(self._identity, [change for change in told if change.is_identity])
-        if self._block is not self._identity and self._block.used:
-            whole &= self._follow(self._block, [change for change in told if change.is_block])
+        for side in self._sides():
+            is_block = side is not self._identity
+            whole &= self._follow(
+                side, [c for c in told if (c.is_block if is_block else c.is_identity)]
+            )
+        if told:
+            self._looks = [self._host.now_ns() + pause for pause in _DECLARED_NS]
         if not whole:
             self._scan(self._block if self._block.used else self._identity)
+
+    def _sides(self) -> list[_Side]:
+        """The hierarchies that are in use, that of identity first."""
+        both = self._block is not self._identity and self._block.used
+        return [self._identity, self._block] if both else [self._identity]
 
     def _follow(self, side: _Side, told: list[CgroupChange]) -> bool:
         return not told or side.owners.follow(told, *self._times())

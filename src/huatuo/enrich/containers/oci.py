@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -32,14 +33,15 @@ class _CrunState(msgspec.Struct, rename="kebab"):
 
 
 class _Oci:
-    """Common to both. `roots` below /run; one that ends with /* has a directory per namespace."""
+    """Common to both. `roots`: where states are → whose containers they are; a root that ends with
+    /* has a directory per namespace."""
 
-    runtime = ""
-    roots: tuple[str, ...] = ()
+    roots: Mapping[str, str]
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._listings: dict[str, Listing] = {}
+        self._whose: dict[str, tuple[str, str]] = {}  # directory → (runtime, scope) of its marks
         self._ids: dict[str, frozenset[str]] = {}  # directory → containers, as of the last look
         self._marks: dict[str, dict[str, Mark]] = {}  # of a container's directory, by cgroup path
         self._declared: dict[str, Mark] = {}
@@ -62,24 +64,27 @@ class _Oci:
         return self._declared
 
     def describe(self, mark: Mark) -> Details | None:
+        is_unique = bool(FULL_ID.fullmatch(mark.id))
         for directory in self._ids if "/" not in mark.id else ():
-            _, created = self._read(f"{directory}/{mark.id}")
-            if created:
-                return Details(started=created)
+            if is_unique or self._whose[directory] == (mark.runtime, mark.scope):
+                _, created = self._read(f"{directory}/{mark.id}")
+                if created:
+                    return Details(started=created)
         return None
 
     def _directories(self) -> Iterator[Listing]:
-        for root in self.roots:
+        for root, runtime in self.roots.items():
             if not root.endswith("/*"):
-                yield self._listing(root)
+                yield self._listing(root, runtime)
                 continue
             parent = root.removesuffix("/*")
-            for namespace in self._listing(parent).names():
-                yield self._listing(f"{parent}/{namespace}")
+            for namespace in self._listing(parent, runtime).names():
+                yield self._listing(f"{parent}/{namespace}", runtime, namespace)
 
-    def _listing(self, path: str) -> Listing:
+    def _listing(self, path: str, runtime: str, scope: str = "") -> Listing:
         if path not in self._listings:
             self._listings[path] = Listing(self._state, path)
+            self._whose[path] = runtime, scope
         return self._listings[path]
 
     def _marks_of(self, name: str, directory: str) -> dict[str, Mark]:
@@ -87,7 +92,8 @@ class _Oci:
         if self._marks.get(directory):
             return self._marks[directory]
         paths = [path for path in self._read(directory)[0] if path not in ("", "/")]
-        return dict.fromkeys(paths, Mark(paths[0], name, self.runtime, name)) if paths else {}
+        runtime, scope = self._whose[directory.rpartition("/")[0]]
+        return dict.fromkeys(paths, Mark(paths[0], name, runtime, name, scope)) if paths else {}
 
     def _read(self, directory: str) -> tuple[list[str], str]:
         """(its cgroup's path in the identity and in the blkio hierarchy, time of creation)."""
@@ -95,8 +101,13 @@ class _Oci:
 
 
 class Runc(_Oci):
-    runtime = "runc"
-    roots = ("run/runc", "run/containerd/runc/*", "run/docker/runtime-runc/*")
+    roots = MappingProxyType(
+        {
+            "run/runc": "runc",
+            "run/containerd/runc/*": "containerd",
+            "run/docker/runtime-runc/*": "docker",
+        }
+    )
 
     def __init__(self, state: State, host: Host) -> None:
         super().__init__(state)
@@ -123,8 +134,7 @@ class Runc(_Oci):
 
 
 class Crun(_Oci):
-    runtime = "crun"
-    roots = ("run/crun", "run/containerd/crun/*")
+    roots = MappingProxyType({"run/crun": "crun", "run/containerd/crun/*": "containerd"})
 
     def _read(self, directory: str) -> tuple[list[str], str]:
         state = self._state.load(f"{directory}/status", _CrunState)

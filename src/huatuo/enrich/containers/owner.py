@@ -12,10 +12,10 @@ class Owner:
     """`home` is the hierarchy that knows its life; `mark` is None for what is no container.
     `outer`: cgroup path of the container that it runs in. `gone_ns` is 0 while it lives."""
 
-    __slots__ = ("container", "gone_ns", "home", "mark", "outer", "seen_ns")
+    __slots__ = ("container", "gone_ns", "home", "mark", "outer")
 
-    def __init__(self, home: object, container: Container, mark: Mark | None, seen_ns: int) -> None:
-        self.home, self.container, self.mark, self.seen_ns = home, container, mark, seen_ns
+    def __init__(self, home: object, container: Container, mark: Mark | None) -> None:
+        self.home, self.container, self.mark = home, container, mark
         self.outer = ""
         self.gone_ns = 0
 

@@ -59,11 +59,10 @@ class Owners:
         self._paths: dict[str, _Entry] = {}  # living cgroups
         self._said: list[object] = []  # what runtimes declared last
         self._declared: dict[str, Mark] = {}
-        self._containers: dict[str, Owner] = {}  # living, by container id
+        self._containers: dict[str, Owner] = {}  # living, by Mark.key
         self._leaving = {is_container: _Leaving() for is_container in _REMEMBERED}
         self._forgotten: dict[int, None] = {}  # in order of forgetting
         self.epoch = 0  # grows whenever an answer may have changed
-        self.touched: dict[Owner, None] | None = None  # owners that changed, if anybody asks
 
     def find(self, cgroup_id: int) -> Owner | None:
         entry = self._ids.get(cgroup_id)
@@ -74,9 +73,9 @@ class Owners:
         entry = self._paths.get("" if path == "/" else path)
         return entry.owner if entry else None
 
-    def container(self, container_id: str) -> Owner | None:
-        """A living container."""
-        return self._containers.get(container_id)
+    def container(self, key: str) -> Owner | None:
+        """A living container by its Mark.key."""
+        return self._containers.get(key)
 
     def has_forgotten(self, cgroup_id: int) -> bool:
         return cgroup_id in self._forgotten
@@ -87,19 +86,6 @@ class Owners:
         for leaving in self._leaving.values():
             entries += [entry for _, _, entry in list(leaving)]
         return list({id(entry.owner): entry.owner for entry in entries}.values())
-
-    def ids_of(self, owner: Owner) -> list[int]:
-        """The living cgroups of one owner."""
-        entry = self._paths.get("" if owner.path == "/" else owner.path)
-        found = []
-        pending = [entry.node] if entry and entry.node else []
-        while pending:
-            node = pending.pop()
-            entry = self._paths.get(node.path)
-            if entry is not None and entry.owner is owner:
-                found.append(node.id)
-                pending.extend(node.children.values())
-        return found
 
     # what comes and goes
 
@@ -116,6 +102,10 @@ class Owners:
         self._apply(changes, now_ns, utc)
         return whole
 
+    def look_at_declarations(self, now_ns: int, utc: str) -> None:
+        """Cgroups are as they were, but a runtime may have written what one of them is."""
+        self._apply([], now_ns, utc)
+
     def _apply(self, changes: list[Change], now_ns: int, utc: str) -> None:
         news = self._update_declared()
         self.epoch += bool(changes or news)
@@ -129,7 +119,7 @@ class Owners:
         self._forget(now_ns)
 
     def _update_declared(self) -> bool:
-        """Whether a living cgroup has become a container by declaration.
+        """Whether a living cgroup has become a container, or another one, by declaration.
 
         A declaration that vanishes is kept while the cgroup lives: state is deleted first.
         """
@@ -139,19 +129,17 @@ class Owners:
         ):
             return False
         self._said = list(said)
-        kept = {path: mark for path, mark in self._declared.items() if path in self._paths}
-        for marks in said:
-            for path, mark in marks.items():
-                kept.setdefault(path, mark)
-        news = [path for path in kept if path not in self._declared and path in self._paths]
+        before = self._declared
+        kept = {path: mark for path, mark in before.items() if path in self._paths}
+        for marks in reversed(said):
+            kept |= marks
         self._declared = kept
-        return bool(news)
+        return any(mark != before.get(path) and path in self._paths for path, mark in kept.items())
 
     def _add(self, node: Node, now_ns: int) -> None:
         owner = self._owner_of(node.path, now_ns)
         self._ids[node.id] = self._paths[node.path] = _Entry(node, owner)
         self._forgotten.pop(node.id, None)
-        self._touch(owner)
 
     def _remove(self, node: Node, now_ns: int, utc: str) -> None:
         entry = self._ids.get(node.id)
@@ -167,11 +155,10 @@ class Owners:
             owner.container = msgspec.structs.replace(owner.container, gone=utc)
             if owner.mark is not None:
                 self._describing.end(owner)
-            if self._containers.get(owner.container.id) is owner:
-                del self._containers[owner.container.id]
+                if self._containers.get(owner.mark.key) is owner:
+                    del self._containers[owner.mark.key]
         entry.node = None
         self._leaving[owner.mark is not None].append((now_ns, node.id, entry))
-        self._touch(owner)
 
     def _forget(self, now_ns: int) -> None:
         for is_container, leaving in self._leaving.items():
@@ -185,28 +172,24 @@ class Owners:
         while len(self._forgotten) > _FORGOTTEN:
             del self._forgotten[next(iter(self._forgotten))]
 
-    def _touch(self, owner: Owner) -> None:
-        if self.touched is not None:
-            self.touched[owner] = None
-
     # who owns what
 
     def _owner_of(self, path: str, now_ns: int) -> Owner:
         parent, _, name = path.rpartition("/")
         mark = self._mark(path, parent, name) if path else None
         if self._follows is not None:
-            same = self._follows.container(mark.id) if mark else None
+            same = self._follows.container(mark.key) if mark else None
             same = same or self._follows.at(path)
             if same is not None:
                 return same
         if path == "":
-            return Owner(self, HOST, None, now_ns)
+            return Owner(self, HOST, None)
         above = self._paths.get(parent)
         if mark is not None:
             return self._container(mark, above.owner if above else None, now_ns)
         if above is not None and keeps_descendants(above.owner.container):
             return above.owner
-        return Owner(self, plain_owner(path), None, now_ns)
+        return Owner(self, plain_owner(path), None)
 
     def _mark(self, path: str, parent: str, name: str) -> Mark | None:
         declared = self._declared.get(path)
@@ -222,10 +205,13 @@ class Owners:
         uid, qos = pod_of(mark.path)
         if uid:
             mark = replace(mark, pod_uid=uid, qos=qos)
-        owner = Owner(self, described(mark), mark, now_ns)
+        known = self._containers.get(mark.key)
+        if known is not None and known.mark == mark:
+            return known
+        owner = Owner(self, described(mark), mark)
         if above is not None and above.mark is not None:
             owner.outer = above.path
-        self._containers[mark.id] = owner
+        self._containers[mark.key] = owner
         self._describing.begin(owner, now_ns)
         return owner
 
@@ -239,7 +225,6 @@ class Owners:
             owner = self._owner_of(node.path, now_ns)
             known = before.get(owner.path)
             entry.owner = known if known and known.is_same(owner) else owner
-            self._touch(entry.owner)
 
     # which cgroups to read
 
