@@ -26,6 +26,8 @@ from typing import ParamSpec, TypeVar
 from huatuo.config import Config
 from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.containers.sources.asking import Answers, Asking
+from huatuo.enrich.containers.sources.chosen import sources_of
 from huatuo.enrich.containers.watching import Watching
 from huatuo.enrich.enricher import Enricher
 from huatuo.enrich.known import KnownIssues
@@ -71,9 +73,10 @@ class Agent:
     def __init__(self, config: Config, host: Host | None = None) -> None:
         self.config = config
         self.host = host or Host()
-        self.inventory = Inventory(
-            self.host, kept=Kept(config.containers.labels, config.containers.annotations)
-        )
+        kept, answers = Kept(config.containers.labels, config.containers.annotations), Answers()
+        self.inventory = Inventory(self.host, kept=kept, answers=answers)
+        sources = sources_of(self.host, config.containers, kept)
+        self.asking = Asking(sources, answers, self.inventory)
         self.watching = Watching(self.host, self.inventory)
         self.enricher = Enricher(self.host, self.inventory)
         self.known = KnownIssues(config.known)
@@ -123,6 +126,7 @@ class Agent:
                 tasks.create_task(self._govern_forever())
                 tasks.create_task(self._expire_forever())
                 tasks.create_task(self.profiling.symbols.run())
+                tasks.create_task(self.asking.run())
                 if self.pushing is not None:
                     tasks.create_task(self._push_forever(self.pushing))
         finally:
@@ -304,6 +308,7 @@ class Agent:
             problems.append(f"switched off to stay within the budget: {names}")
         if self.enricher.symbols.problem:
             problems.append(self.enricher.symbols.problem)
+        problems += [f"containers: {why}" for why in self.asking.problems.values()]
         problems += self.store.usage().notices
         if self.pushing is not None and self.pushing.pusher.problem:
             problems.append(f"profiles are not sent on: {self.pushing.pusher.problem}")

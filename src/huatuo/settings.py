@@ -79,6 +79,21 @@ class ContainerSettings:
         "labels of containers and pods to keep, with spaces between; * stands for anything",
     )
     annotations: str = _setting("", "text", "annotations to keep, likewise")
+    sockets: str = _setting(
+        "auto",
+        "text",
+        "sockets of CRI and containerd to ask, with spaces between; auto: the usual ones",
+    )
+    pods: str = _setting(
+        "",
+        "text",
+        "https address that lists this node's pods: a kubelet's /pods, or the API's"
+        " /api/v1/pods?fieldSelector=spec.nodeName=NODE",
+    )
+    pods_token_file: str = _setting("", "text", "file with a token, sent as Authorization: Bearer")
+    pods_ca_file: str = _setting("", "text", "certificates to trust, instead of the system's")
+    pods_cert_file: str = _setting("", "text", "certificate to show, with pods_key_file")
+    pods_key_file: str = _setting("", "text", "key of pods_cert_file, if it is not in there")
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,22 @@ _MISSING = 65536
 
 
 class Inventory:
-    """Everything is lazy: the first question scans, the blkio tree only if it is asked about."""
+    """Everything is lazy: the first question scans, the blkio tree only if it is asked about.
+
+    `answers` is what daemons say (sources/), beside what is on disk.
+    """
 
     def __init__(
-        self, host: Host, runtimes: Iterable[Runtime] | None = None, kept: Kept | None = None
+        self,
+        host: Host,
+        runtimes: Iterable[Runtime] | None = None,
+        kept: Kept | None = None,
+        answers: Runtime | None = None,
     ) -> None:
         self._host = host
         kept = kept or Kept(ContainerSettings().labels)
-        found = list(runtimes_of(host, kept) if runtimes is None else runtimes)
+        found = [answers] if answers else []
+        found += runtimes_of(host, kept) if runtimes is None else runtimes
         mounted = hierarchies(host)
         identity = mounted.identity or host.sys / "fs/cgroup/none"
         block = mounted.controller("blkio") or identity

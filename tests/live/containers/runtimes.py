@@ -1,7 +1,6 @@
-"""Real containers of runc, crun, podman and containerd: what we say is what the runtime says.
-
-The root file system is a busybox; nothing is pulled. Each runtime keeps its state below tmp_path,
-so that a runtime that is in use on the machine is left alone.
+"""Real containers of the runtimes in Debian, and their daemons, with all state below tmp_path, so
+that a runtime that is in use on the machine is left alone. Nothing is pulled: the root file system
+is a busybox.
 """
 
 from __future__ import annotations
@@ -10,26 +9,32 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from huatuo.enrich.containers.inventory import Inventory
-from huatuo.enrich.enricher import Enricher
 from huatuo.kernel.cgroupfs import hierarchies
 from huatuo.kernel.host import Host
-from huatuo.probes.cpu.sched import Sched
-from tests.live.conftest import need, running
+from tests.live.conftest import need
 
-pytestmark = pytest.mark.live
+__all__ = [
+    "BURN",
+    "PODMAN_RUN",
+    "SLEEP",
+    "Real",
+    "call",
+    "end",
+    "exists",
+    "make_rootfs",
+    "real",
+    "tool",
+    "wait",
+]
 
 SLEEP = ["/bin/sleep", "300"]
 BURN = ["/bin/sh", "-c", "while :; do :; done"]
@@ -91,48 +96,14 @@ def end(*argv: str | Path) -> None:
     subprocess.run(argv, stdin=nothing, stdout=nothing, stderr=nothing, timeout=60, check=False)
 
 
-@pytest.fixture
-def rootfs(tmp_path: Path) -> Path:
+def make_rootfs(root: Path) -> None:
     """A root file system of one static busybox."""
     busybox = tool("busybox")
-    root = tmp_path / "rootfs"
     for directory in ("bin", "dev", "etc", "proc", "sys", "tmp", "run"):
         (root / directory).mkdir(parents=True)
     shutil.copy(busybox, root / "bin/busybox")
     for applet in ("sh", "sleep"):
         (root / "bin" / applet).symlink_to("busybox")
-    return root
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    """This machine, but runtimes' state is below tmp_path."""
-    root = tmp_path / "root"
-    (root / "run/containerd").mkdir(parents=True)
-    (root / "sys").symlink_to("/sys")
-    return Host(root=root, run=root / "run")
-
-
-@pytest.fixture(autouse=True)
-def _no_empty_cgroups_left() -> Iterator[None]:
-    """Runtimes leave the parents they made; those that were not there before go again."""
-    found = hierarchies(Host())
-    roots = {*found.v1.values(), *([found.v2] if found.v2 else [])}
-    made = [
-        root / name
-        for root in roots
-        for name in ("libpod_parent/conmon", "libpod_parent", "default")
-        if not (root / name).exists()
-    ]
-    yield
-    for directory in made:
-        for _ in range(20):
-            try:
-                directory.rmdir()
-            except FileNotFoundError:
-                break
-            except OSError:
-                time.sleep(0.1)  # a monitor is still leaving it
 
 
 @contextmanager
@@ -227,7 +198,7 @@ def containerd(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Ite
         ) as daemon,
     ):
         try:
-            _wait(lambda: (tmp_path / "c.sock").exists(), "containerd's socket")
+            wait(lambda: (tmp_path / "c.sock").exists(), "containerd's socket")
             states = host.run / "containerd/runc"
             options = ["--detach", "--runc-root", states, "--rootfs"]
             call(*base, "run", *options, rootfs, name, *argv)
@@ -247,7 +218,59 @@ def containerd(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Ite
             daemon.terminate()
 
 
-def _wait(condition: Callable[[], bool], what: str) -> None:
+@contextmanager
+def dockerd(host: Host, tmp_path: Path) -> Iterator[list[str]]:
+    """Docker's engine, without a network of its own; gives the client's command."""
+    program, client = tool("dockerd"), tool("docker")
+    socket, run = tmp_path / "docker.sock", tempfile.mkdtemp(prefix="hd")
+    data = host.root / "var/lib/docker"
+    argv = [program, "--host", f"unix://{socket}", "--data-root", data, "--exec-root", run]
+    argv += ["--pidfile", tmp_path / "docker.pid", "--storage-driver", "vfs"]
+    argv += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    with (
+        (tmp_path / "dockerd.log").open("w") as log,
+        subprocess.Popen(argv, stdout=log, stderr=log) as daemon,
+    ):
+        try:
+            wait(socket.exists, "docker's socket")
+            yield [client, "--host", f"unix://{socket}"]
+        finally:
+            daemon.terminate()
+            daemon.wait(30)
+            shutil.rmtree(run, ignore_errors=True)
+
+
+@contextmanager
+def docker(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
+    with dockerd(host, tmp_path) as base:
+        call("tar", "-C", rootfs, "-cf", tmp_path / "image.tar", ".")
+        call(*base, "import", tmp_path / "image.tar", "huatuo-busybox:1")
+        name = f"huatuo-docker-{os.getpid()}"
+        options = ["--detach", "--network", "none", "--name", name, "--label", "app=shop"]
+        options += ["--memory", "64m", "--cpus", "0.5"]
+        try:
+            call(*base, "run", *options, "huatuo-busybox:1", *argv)
+            (said,) = json.loads(call(*base, "inspect", name))
+            yield Real(
+                said["Name"].removeprefix("/"),
+                said["Id"],
+                said["State"]["Pid"],
+                "docker",
+                said["State"]["StartedAt"],
+                lambda: end(*base, "rm", "--force", name),
+            )
+        finally:
+            end(*base, "rm", "--force", name)
+
+
+def exists(host: Host, path: str) -> bool:
+    """Whether a cgroup is there."""
+    root = hierarchies(host).identity
+    assert root is not None
+    return (root / path.lstrip("/")).exists()
+
+
+def wait(condition: Callable[[], bool], what: str) -> None:
     for _ in range(200):
         if condition():
             return
@@ -265,106 +288,9 @@ def real(
     elif runtime == "podman":
         with podman(host, rootfs, argv) as container:
             yield container
+    elif runtime == "docker":
+        with docker(host, rootfs, tmp_path, argv) as container:
+            yield container
     else:
         with containerd(host, rootfs, tmp_path, argv) as container:
             yield container
-
-
-def same_second(ours: str, theirs: str) -> bool:
-    """Runtimes print the same instant with more or fewer digits and in other zones."""
-    first, second = (datetime.fromisoformat(text[:19] + "+00:00") for text in (ours, theirs))
-    return abs((first - second).total_seconds()) <= 1
-
-
-@pytest.mark.parametrize("runtime", ["runc", "crun", "podman", "containerd"])
-def test_container_is_what_its_runtime_says(
-    runtime: str, host: Host, rootfs: Path, tmp_path: Path
-) -> None:
-    inventory = Inventory(host)
-    inventory.refresh()
-    with real(runtime, host, rootfs, tmp_path) as container:
-        identity = container.inode(host, "memory")
-        block = container.inode(host, "blkio")
-        owner = inventory.owner(identity)
-        if not owner.started:  # state may follow the cgroup
-            inventory.refresh()
-            owner = inventory.owner(identity)
-        assert (owner.kind, owner.name, owner.id) == ("container", container.name, container.id)
-        assert owner.runtime == container.runtime
-        assert same_second(owner.started, container.started)
-        assert inventory.owner_of_blkcg(block) == owner
-        netns = (Path(f"/proc/{container.pid}/ns/net")).stat().st_ino
-        assert inventory.owner_of_netns(netns) == owner
-        assert owner in inventory.containers()
-        assert [c.path for c in inventory.cgroups() if inventory.owner(c.id) == owner] == [
-            owner.cgroup
-        ]
-        container.stop()
-        _wait(lambda: not _exists(host, owner.cgroup), "the end of the cgroup")
-        inventory.refresh()
-        after = inventory.owner(identity)
-        assert (after.name, after.id) == (container.name, container.id)
-        assert after.gone
-        assert inventory.owner_of_blkcg(block).id == container.id
-
-
-def _exists(host: Host, path: str) -> bool:
-    root = hierarchies(host).identity
-    assert root is not None
-    return (root / path.lstrip("/")).exists()
-
-
-@pytest.mark.parametrize("runtime", ["runc", "podman", "containerd"])
-def test_container_made_after_the_scan_is_found_at_once(
-    runtime: str, host: Host, rootfs: Path, tmp_path: Path
-) -> None:
-    inventory = Inventory(host)
-    inventory.refresh()
-    inventory.refresh()
-    with real(runtime, host, rootfs, tmp_path) as container:
-        began = time.monotonic()
-        owner = inventory.owner(container.inode(host, "memory"))
-        assert owner.name == container.name
-        assert time.monotonic() - began < 1
-
-
-@pytest.mark.usefixtures("need_bpf")
-@pytest.mark.parametrize("runtime", ["runc", "podman"])
-def test_metrics_of_the_scheduler_carry_the_containers_name(
-    runtime: str, host: Host, rootfs: Path, tmp_path: Path
-) -> None:
-    """From sched_switch to the label: a container that burns a CPU shows up by its name."""
-    enricher = Enricher(host)
-    with running(Sched) as probe, real(runtime, host, rootfs, tmp_path, BURN) as container:
-        time.sleep(1.5)
-        found = {metric.name: metric for metric in enricher.metrics(probe.collect())}
-        run = found["huatuo_cpu_sched_run_seconds_total"]
-        row = list(run.labels["container"].values).index(container.name)
-        used = int(Path(f"/proc/{container.pid}/schedstat").read_text().split()[0]) / 1e9
-        assert float(np.asarray(run.values)[row]) == pytest.approx(used, rel=0.5)
-
-
-@pytest.mark.usefixtures("need_bpf")
-def test_a_container_that_dies_at_once_is_known_by_name_to_trace(rootfs: Path) -> None:
-    """`podman run --rm` whose only process is OOM-killed within a moment of its start."""
-    name = f"huatuo-brief-{os.getpid()}"
-    tool("runc")
-    base = [tool("podman"), "--runtime", "runc"]
-    grow = 'x=0123456789; while :; do x="$x$x"; done'
-    options = ["--rm", "--name", name, "--memory", "20m", *PODMAN_RUN]
-    trace = [sys.executable, "-m", "huatuo", "trace", "memory.oom", "--json", "--count", "1"]
-    pipe = subprocess.PIPE
-    try:
-        with subprocess.Popen(
-            [*trace, "--duration", "30s"], stdout=pipe, stderr=pipe, text=True
-        ) as tracer:
-            assert tracer.stderr is not None
-            assert "memory.oom" in tracer.stderr.readline()  # it is attached
-            end(*base, "run", *options, "--rootfs", rootfs, "/bin/sh", "-c", grow)
-            output, _ = tracer.communicate(timeout=60)
-    finally:
-        end(*base, "rm", "--force", "--time", "0", name)
-    need(output, "podman cannot limit the memory of a container here")
-    (event,) = [json.loads(line) for line in output.splitlines()]
-    assert event["container"]["name"] == name
-    assert event["container"]["runtime"] == "podman"
