@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,15 +38,21 @@ def _no_empty_cgroups_left() -> Iterator[None]:
     made = [
         root / name
         for root in roots
-        for name in ("libpod_parent/conmon", "libpod_parent", "default")
+        for name in ("libpod_parent", "default", "docker", "kubepods")
         if not (root / name).exists()
     ]
     yield
-    for directory in made:
-        for _ in range(20):
-            try:
-                directory.rmdir()
-            except FileNotFoundError:
-                break
-            except OSError:
-                time.sleep(0.1)  # a monitor is still leaving it
+    for top in made:
+        for path, _, _ in os.walk(top, topdown=False):
+            _remove(Path(path))
+
+
+def _remove(directory: Path) -> None:
+    for _ in range(20):
+        try:
+            directory.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.1)  # a monitor is still leaving it

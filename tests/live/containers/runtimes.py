@@ -180,7 +180,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
   "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp"]
 [grpc]
-  address = "{tmp}/c.sock"
+  address = "{run}/containerd/containerd.sock"
 """
 
 
@@ -189,7 +189,8 @@ def containerd(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Ite
     program, ctr = tool("containerd"), tool("ctr")
     tool("runc")
     (tmp_path / "config.toml").write_text(CONTAINERD.format(tmp=tmp_path, run=host.run))
-    base = [ctr, "--address", str(tmp_path / "c.sock")]
+    socket = host.run / "containerd/containerd.sock"
+    base = [ctr, "--address", str(socket)]
     name = f"huatuo-ctr-{os.getpid()}"
     with (
         (tmp_path / "containerd.log").open("w") as log,
@@ -198,9 +199,9 @@ def containerd(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Ite
         ) as daemon,
     ):
         try:
-            wait(lambda: (tmp_path / "c.sock").exists(), "containerd's socket")
+            wait(socket.exists, "containerd's socket")
             states = host.run / "containerd/runc"
-            options = ["--detach", "--runc-root", states, "--rootfs"]
+            options = ["--detach", "--label", "app=shop", "--runc-root", states, "--rootfs"]
             call(*base, "run", *options, rootfs, name, *argv)
             rows = [line.split() for line in call(*base, "tasks", "list").splitlines()]
             (pid,) = [int(row[1]) for row in rows if row[0] == name]

@@ -15,11 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.containers.sources.asking import Answers, Asking
+from huatuo.enrich.containers.sources.chosen import sources_of
 from huatuo.enrich.enricher import Enricher
 from huatuo.kernel.host import Host
 from huatuo.probes.cpu.sched import Sched
+from huatuo.settings import ContainerSettings
 from tests.live.conftest import need, running
+from tests.live.containers.cri import ask
 from tests.live.containers.runtimes import BURN, PODMAN_RUN, end, exists, real, tool, wait
 
 pytestmark = pytest.mark.live
@@ -75,6 +80,38 @@ def test_container_made_after_the_scan_is_found_at_once(
         owner = inventory.owner(container.inode(host, "memory"))
         assert owner.name == container.name
         assert time.monotonic() - began < 1
+
+
+def test_docker_container_has_its_labels_and_its_limits(
+    host: Host, rootfs: Path, tmp_path: Path
+) -> None:
+    inventory = Inventory(host)
+    with real("docker", host, rootfs, tmp_path) as container:
+        inode = container.inode(host, "memory")
+        assert inventory.owner(inode).labels == {"app": "shop"}
+        assert inventory.owner(inode).image == "huatuo-busybox:1"
+
+        def is_limited() -> bool:
+            inventory.refresh()
+            return bool(inventory.owner(inode).memory_limit_bytes)
+
+        wait(is_limited, "its limits")
+        assert inventory.owner(inode).memory_limit_bytes == 64 << 20
+        assert inventory.owner(inode).cpu_limit == 0.5
+
+
+def test_containerd_says_what_ctr_was_told(host: Host, rootfs: Path, tmp_path: Path) -> None:
+    """Labels are in containerd's database only."""
+    kept, answers = Kept("app"), Answers()
+    inventory = Inventory(host, kept=kept, answers=answers)
+    asking = Asking(sources_of(host, ContainerSettings(), kept), answers, inventory)
+    with real("containerd", host, rootfs, tmp_path) as container:
+        inventory.refresh()
+        inode = container.inode(host, "memory")
+        assert inventory.owner(inode).labels == {}
+        ask(asking)
+        owner = inventory.owner(inode)
+        assert (owner.labels, owner.name) == ({"app": "shop"}, container.name)
 
 
 @pytest.mark.usefixtures("need_bpf")

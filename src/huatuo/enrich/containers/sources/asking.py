@@ -62,8 +62,11 @@ class Asking:
                     await self._is_wanted(_AGAIN_SECONDS)
                 await asyncio.sleep(took * _DUTY)
         finally:
-            for source in self._sources:
-                source.close()
+            self.close()
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
 
     async def ask(self) -> float:
         """Ask all of them once; seconds that it took."""

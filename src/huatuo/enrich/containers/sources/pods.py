@@ -29,13 +29,13 @@ _TIMEOUT_SECONDS = 10.0
 _LARGEST = 64 << 20
 
 
-class _Owner(msgspec.Struct):
+class _Owner(msgspec.Struct, frozen=True):
     kind: str = ""
     name: str = ""
     controller: bool = False
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     namespace: str = ""
     uid: str = ""
@@ -44,50 +44,50 @@ class _Metadata(msgspec.Struct, rename="camel"):
     owner_references: list[_Owner] | None = None
 
 
-class _Declared(msgspec.Struct, rename="camel"):
+class _Declared(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     image: str = ""
     restart_policy: str = ""
 
 
-class _Spec(msgspec.Struct, rename="camel"):
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str = ""
     containers: list[_Declared] | None = None
     init_containers: list[_Declared] | None = None
     ephemeral_containers: list[_Declared] | None = None
 
 
-class _Phase(msgspec.Struct, rename="camel"):
+class _Phase(msgspec.Struct, frozen=True, rename="camel"):
     started_at: str | None = None
     container_id: str = msgspec.field(default="", name="containerID")
 
 
-class _State(msgspec.Struct):
+class _State(msgspec.Struct, frozen=True):
     running: _Phase | None = None
     terminated: _Phase | None = None
 
 
-class _ContainerStatus(msgspec.Struct, rename="camel"):
+class _ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     container_id: str = msgspec.field(default="", name="containerID")
     state: _State | None = None
     last_state: _State | None = None
 
 
-class _Status(msgspec.Struct, rename="camel"):
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
     qos_class: str = ""
     container_statuses: list[_ContainerStatus] | None = None
     init_container_statuses: list[_ContainerStatus] | None = None
     ephemeral_container_statuses: list[_ContainerStatus] | None = None
 
 
-class _Pod(msgspec.Struct):
+class _Pod(msgspec.Struct, frozen=True):
     metadata: _Metadata = _Metadata()
     spec: _Spec = _Spec()
     status: _Status = _Status()
 
 
-class _List(msgspec.Struct):
+class _List(msgspec.Struct, frozen=True):
     items: list[_Pod] | None = None
 
 
