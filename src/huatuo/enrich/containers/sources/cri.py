@@ -1,7 +1,8 @@
 """CRI v1, the API that the kubelet itself uses: containerd, CRI-O, cri-dockerd.
 
 /runtime.v1.RuntimeService: ListContainers and ListPodSandbox, which also list what has ended until
-the kubelet removes it. Labels and annotations of a container are its pod's and its own.
+the kubelet removes it. Labels and annotations of a container are its pod's and its own. None of it
+changes, so a container is read once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from huatuo.enrich.containers.base import Details, Kept
 from huatuo.enrich.containers.sources.base import SourceError
 from huatuo.enrich.containers.sources.grpc import Socket
-from huatuo.enrich.containers.sources.protobuf import Message
+from huatuo.enrich.containers.sources.protobuf import Message, leading_text
 from huatuo.enrich.containers.workload import workload_of
 
 __all__ = ["SOCKETS", "Cri"]
@@ -31,6 +32,7 @@ class Cri:
     def __init__(self, socket: Socket, kept: Kept) -> None:
         self._socket, self._kept = socket, kept
         self._runtime = ""
+        self._known: dict[str, Details] = {}
         self.name = f"CRI at {socket.path}"
 
     async def containers(self) -> Mapping[str, Details]:
@@ -38,32 +40,36 @@ class Cri:
             if not self._runtime:
                 version = Message(await self._socket.call(f"{_SERVICE}/Version"))
                 self._runtime = version.text(2)  # containerd · cri-o · docker
-            pods = Message(await self._socket.call(f"{_SERVICE}/ListPodSandbox"))
             found = Message(await self._socket.call(f"{_SERVICE}/ListContainers"))
-            return self._details(pods, found)
+            pods = Message(await self._socket.call(f"{_SERVICE}/ListPodSandbox"))  # all of theirs
+            self._known = self._details(pods, found)
+            return self._known
         except ValueError as error:
             raise SourceError(f"{self._socket.path}: not the answer of a CRI: {error}") from error
 
     def _details(self, pods: Message, found: Message) -> dict[str, Details]:
         """As in k8s.io/cri-api, pkg/apis/runtime/v1/api.proto."""
         details: dict[str, Details] = {}
-        labels: dict[str, dict[str, str]] = {}
-        for pod in pods.messages(1):
-            labels[pod.text(1)], details[pod.text(1)] = pod.texts(5), self._pod(pod)
-        for container in found.messages(1):
-            whose = details.get(container.text(2), Details())
-            own = labels.get(container.text(2), {}) | container.texts(8)
-            image = container.message(4).text(1)
-            details[container.text(1)] = replace(
-                whose,
-                name=container.message(3).text(1),
-                image="" if image.startswith("sha256:") else image,
-                type="normal" if whose.pod else "",
-                labels=self._kept.labels(own),
-                annotations={**whose.annotations, **self._kept.annotations(container.texts(9))},
-                started=_rfc3339(container.integer(7)),
-            )
+        for data in pods.parts(1):
+            key = leading_text(data)
+            details[key] = self._known.get(key) or self._pod(Message(data))
+        for data in found.parts(1):
+            key = leading_text(data)
+            details[key] = self._known.get(key) or self._container(Message(data), details)
         return details
+
+    def _container(self, container: Message, pods: Mapping[str, Details]) -> Details:
+        whose = pods.get(container.text(2), Details())
+        image = container.message(4).text(1)
+        return replace(
+            whose,
+            name=container.message(3).text(1),
+            image="" if image.startswith("sha256:") else image,
+            type="normal" if whose.pod else "",
+            labels={**whose.labels, **self._kept.labels(container.texts(8))},
+            annotations={**whose.annotations, **self._kept.annotations(container.texts(9))},
+            started=_rfc3339(container.integer(7)),
+        )
 
     def _pod(self, pod: Message) -> Details:
         metadata, labels = pod.message(2), pod.texts(5)

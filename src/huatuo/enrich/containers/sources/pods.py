@@ -124,10 +124,10 @@ class Pods:
             path += f"?{self._where.query}"
         try:
             connection.request("GET", path, headers=self._headers())
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise SourceError(f"HTTP {answer.status} {answer.reason}"[:200])
-            data = answer.read(_LARGEST + 1)
+            with connection.getresponse() as answer:
+                if answer.status != 200:
+                    raise SourceError(f"HTTP {answer.status} {answer.reason}"[:200])
+                data = answer.read(_LARGEST + 1)
         finally:
             connection.close()
         if len(data) > _LARGEST:

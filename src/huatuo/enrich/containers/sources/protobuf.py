@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["Message", "request"]
+__all__ = ["Message", "leading_text"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
@@ -34,10 +34,14 @@ class Message:
         return Message(self._bytes(number))
 
     def messages(self, number: int) -> Iterator[Message]:
+        return map(Message, self.parts(number))
+
+    def parts(self, number: int) -> Iterator[bytes]:
+        """Messages that are not read yet."""
         for value in self._fields.get(number, ()):
             if not isinstance(value, bytes):
                 raise ValueError(f"field {number} is no message")
-            yield Message(value)
+            yield value
 
     def texts(self, number: int) -> dict[str, str]:
         """A map from text to text."""
@@ -50,12 +54,12 @@ class Message:
         return value
 
 
-def request(number: int, text: str) -> bytes:
-    """A message of one field that is a short text."""
-    data = text.encode()
-    if len(data) > 127 or number > 15:
-        raise ValueError("that takes a longer head")
-    return bytes((number << 3 | _BYTES, len(data))) + data
+def leading_text(data: bytes) -> str:
+    """Field 1 of a message that begins with it, as all do that have an id; else ""."""
+    if data[:1] != b"\x0a":
+        return ""
+    size, at = _varint(data, 1)
+    return data[at : at + size].decode(errors="replace")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
