@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,7 @@ __all__ = [
     "end",
     "exists",
     "make_rootfs",
+    "oci",
     "real",
     "tool",
     "wait",
@@ -107,8 +109,15 @@ def make_rootfs(root: Path) -> None:
 
 
 @contextmanager
-def oci(runtime: str, host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterator[Real]:
-    """runc or crun, by hand."""
+def oci(
+    runtime: str,
+    host: Host,
+    rootfs: Path,
+    tmp_path: Path,
+    argv: list[str],
+    change: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[Real]:
+    """runc or crun, by hand; `change` may do anything to its specification."""
     program = tool(runtime)
     base = [program, "--root", str(host.run / runtime)]
     bundle = tmp_path / "bundle"
@@ -117,6 +126,8 @@ def oci(runtime: str, host: Host, rootfs: Path, tmp_path: Path, argv: list[str])
     spec = json.loads((bundle / "config.json").read_text())
     spec["process"] |= {"terminal": False, "args": argv}
     spec["root"] = {"path": str(rootfs), "readonly": False}
+    if change:
+        change(spec)
     (bundle / "config.json").write_text(json.dumps(spec))
     name = f"huatuo-{runtime}-{os.getpid()}"
     output = tmp_path / "output"
