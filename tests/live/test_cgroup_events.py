@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import select
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,23 @@ def test_a_cgroup_that_lives_for_a_moment_only_is_known_afterwards() -> None:
             owner = inventory.owner(inode)
             assert owner.name == f"/{group.directory.name}/{name}"
             assert owner.gone
+    events.close()
+
+
+def test_container_that_nobody_describes_has_started_when_its_cgroup_came() -> None:
+    inventory = Inventory(HOST)
+    events = CgroupEvents(HOST)
+    inventory.follow(events)
+    with cgroup("started") as group:
+        container = group.directory / ("d" * 64)
+        began = datetime.now(UTC)
+        container.mkdir()
+        inventory.look_again()
+        owner = inventory.owner(container.stat().st_ino)
+        container.rmdir()
+    assert owner.kind == "container"
+    came = datetime.fromisoformat(owner.started[:26] + "+00:00")
+    assert -0.1 < (came - began).total_seconds() < (2 if emulated() else 0.2)
     events.close()
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.containers.sources.asking import Answers, Asking
 from huatuo.enrich.containers.sources.chosen import sources_of
 from huatuo.enrich.enricher import Enricher
+from huatuo.kernel.cgroup_events import CgroupEvents
 from huatuo.kernel.host import Host
 from huatuo.probes.cpu.sched import Sched
 from huatuo.settings import ContainerSettings
@@ -66,6 +69,38 @@ def test_container_is_what_its_runtime_says(
         assert (after.name, after.id) == (container.name, container.id)
         assert after.gone
         assert inventory.owner_of_blkcg(block).id == container.id
+
+
+@pytest.mark.usefixtures("need_bpf")
+@pytest.mark.parametrize("runtime", ["runc", "podman", "containerd"])
+def test_container_that_lives_for_a_moment_is_named(
+    runtime: str, host: Host, rootfs: Path, tmp_path: Path
+) -> None:
+    """By what the kernel tells alone: nobody asks for it, and state may follow the cgroup."""
+    inventory = Inventory(host)
+    events = CgroupEvents(host)
+    inventory.follow(events)
+
+    def live_and_die() -> tuple[str, str, int]:
+        with real(runtime, host, rootfs, tmp_path, ["/bin/sleep", "0.8"]) as container:
+            return container.name, container.id, container.inode(host, "memory")
+
+    with ThreadPoolExecutor(1) as pool:
+        brief = pool.submit(live_and_die)
+        poller = select.poll()
+        poller.register(events.fd, select.POLLIN)
+        pause = 0.5
+        while not brief.done():
+            poller.poll(pause * 1000)
+            time.sleep(0.04)  # as the agent does
+            pause = inventory.look_again() or 0.5
+        name, container_id, inode = brief.result()
+    inventory.look_again()
+    owner = inventory.owner(inode)
+    assert owner.gone
+    assert (owner.kind, owner.name, owner.id) == ("container", name, container_id)
+    assert owner.started
+    events.close()
 
 
 @pytest.mark.parametrize("runtime", ["runc", "podman", "docker", "containerd"])

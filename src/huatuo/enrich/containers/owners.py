@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from huatuo.enrich.containers.base import Mark, Runtime
+from huatuo.enrich.containers.base import Details, Mark, Runtime
 from huatuo.enrich.containers.describing import Describing, described
 from huatuo.enrich.containers.kubepods import pod_of
 from huatuo.enrich.containers.owner import Owner
@@ -62,6 +62,7 @@ class Owners:
         self._containers: dict[str, Owner] = {}  # living, by Mark.key
         self._leaving = {is_container: _Leaving() for is_container in _REMEMBERED}
         self._forgotten: dict[int, None] = {}  # in order of forgetting
+        self._born = ""  # when what is added now came; not known of what a scan finds
         self.epoch = 0  # grows whenever an answer may have changed
 
     def find(self, cgroup_id: int) -> Owner | None:
@@ -99,7 +100,9 @@ class Owners:
         whole = True
         for change in told:
             whole &= self.tree.apply(change, changes)
+        self._born = utc
         self._apply(changes, now_ns, utc)
+        self._born = ""
         return whole
 
     def look_at_declarations(self, now_ns: int, utc: str) -> None:
@@ -208,7 +211,7 @@ class Owners:
         known = self._containers.get(mark.key)
         if known is not None and known.mark == mark:
             return known
-        owner = Owner(self, described(mark), mark)
+        owner = Owner(self, described(mark, Details(started=self._born)), mark)
         if above is not None and above.mark is not None:
             owner.outer = above.path
         self._containers[mark.key] = owner
