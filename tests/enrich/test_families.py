@@ -65,7 +65,7 @@ def test_pod_and_namespace_only_where_there_are_any(layout: Layout, enricher: En
     ssh = layout.cgroup("/system.slice/ssh.service")
     (found,) = enricher.metrics([counter([1, 2], container=ids(app, ssh))])
     assert list(found.labels) == ["container", "pod", "namespace"]
-    assert table(found) == {("app", "shop", "prod"): 1.0, ("ssh.service", "", ""): 2.0}
+    assert table(found) == {("prod/shop/app", "shop", "prod"): 1.0, ("ssh.service", "", ""): 2.0}
     (pair,) = enricher.metrics([counter([3], victim=ids(app), culprit=ids(ssh))])
     assert table(pair) == {("prod/shop/app", "ssh.service"): 3.0}
 

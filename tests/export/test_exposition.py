@@ -36,6 +36,17 @@ def samples(metrics: list[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...
     return found
 
 
+def test_container_beside_a_pod_has_its_name_in_the_pod() -> None:
+    rows = {("prod/shop/app", "shop", "prod"): 1.0, ("/batch/job", "", ""): 2.0}
+    metric = Metric.of("huatuo_x", Role.GAUGE, "", rows, ["container", "pod", "namespace"])
+    pair = Metric.of("huatuo_y", Role.GAUGE, "", {("prod/shop/app",): 3.0}, ["victim"])
+    assert samples([metric, pair]) == {
+        ("huatuo_x", (("container", "app"), ("namespace", "prod"), ("pod", "shop"))): 1.0,
+        ("huatuo_x", (("container", "/batch/job"), ("namespace", ""), ("pod", ""))): 2.0,
+        ("huatuo_y", (("victim", "prod/shop/app"),)): 3.0,
+    }
+
+
 def test_counters_and_gauges_read_back() -> None:
     metrics = [
         Metric.of("huatuo_kills_total", Role.COUNTER, "kills", {("web",): 3.0}, ["container"]),

@@ -42,7 +42,7 @@ CONTAINERS = [
         "3f2a9c",
         "postgres:16",
         "containerd",
-        "pg-0",
+        "",
         "db",
     ),
     Container(
@@ -52,7 +52,7 @@ CONTAINERS = [
         "77aa01",
         "etl:2.4",
         "containerd",
-        "etl-7",
+        "",
         "batch",
     ),
     Container(
@@ -62,7 +62,7 @@ CONTAINERS = [
         "10ab99",
         "nginx:1.27",
         "containerd",
-        "web-1",
+        "",
         "shop",
     ),
     Container(
@@ -72,7 +72,7 @@ CONTAINERS = [
         "aa1b2c",
         "redis:7",
         "containerd",
-        "redis-2",
+        "",
         "shop",
     ),
     Container("ssh.service", "service", "/system.slice/ssh.service", runtime="systemd"),

@@ -16,7 +16,6 @@ from huatuo.cli.common import add_duration, print_json, seconds, table
 from huatuo.cli.trace import owned, say_account, show
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.enricher import Enricher, path_of
-from huatuo.enrich.joined import full_name
 from huatuo.enrich.names import DeviceNames
 from huatuo.errors import KernelLacks, UsageError
 from huatuo.kernel.host import Host
@@ -189,9 +188,9 @@ class _View:
         """Full names of the containers meant by a name or the beginning of an id."""
         owners = self._inventory.containers()
         return {
-            full_name(owner)
+            owner.full_name
             for owner in owners
-            if wanted in (owner.name, full_name(owner))
+            if wanted in (owner.name, owner.full_name)
             or (len(wanted) >= 6 and owner.id.startswith(wanted))
         }
 
@@ -222,7 +221,7 @@ class _View:
             pid=int(key["tgid"]),
             tid=int(row["tid"]),
             comm=row["comm"].split(b"\0")[0].decode(errors="replace"),
-            container=full_name(owner),
+            container=owner.full_name,
             device=self._devices.disk(int(key["disk"])),
             file=what_of({**known, "modes": modes, "filesystem": filesystem}),
             filesystem=filesystem,

@@ -19,7 +19,6 @@ from typing import Any
 
 from huatuo.cli.common import add_duration, print_json, seconds, table
 from huatuo.cli.trace import live_events, owned
-from huatuo.enrich.joined import full_name
 from huatuo.kernel.host import Host
 from huatuo.model.event import Event
 from huatuo.model.units import parse, show_duration
@@ -80,7 +79,7 @@ def _wanted(event: Event, container: str | None) -> bool:
 
 
 def _container(event: Event) -> str:
-    return full_name(event.container) if event.container else "-"
+    return event.container.full_name if event.container else "-"
 
 
 def _line(event: Event) -> str:

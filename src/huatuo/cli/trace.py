@@ -93,15 +93,16 @@ def _events(
 
 
 def owned(owner: Container | None, wanted: str) -> bool:
-    """Whether that is the container's name or the beginning of its id."""
+    """Whether that is the container's name, also with its pod's, or the beginning of its id."""
     return owner is not None and (
-        owner.name == wanted or (len(wanted) >= 6 and owner.id.startswith(wanted))
+        wanted in (owner.name, owner.full_name)
+        or (len(wanted) >= 6 and owner.id.startswith(wanted))
     )
 
 
 def show(event: Event) -> str:
     """Time, container, process and title; the stack below, when there is one."""
-    who = event.container.name if event.container else "-"
+    who = event.container.full_name if event.container else "-"
     process = f"{event.process.comm}[{event.process.pid}]" if event.process else "-"
     lines = [f"{event.time[11:23]}  {who}  {process}  {event.title}"]
     lines += [f"    {frame}" for frame in event.stack]

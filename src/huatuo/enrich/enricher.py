@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.families import Families
-from huatuo.enrich.joined import CGROUPS, full_name
+from huatuo.enrich.joined import CGROUPS
 from huatuo.enrich.names import DeviceNames
 from huatuo.enrich.symbols.kernel import KernelSymbols
 from huatuo.kernel.gfp import gfp_names
@@ -114,7 +114,7 @@ class Enricher:
             return _mapped(column, lambda value: labels.get(value, str(value)))
         if meaning in CGROUPS:
             owners = self._resolved(column, meaning == "blkcg_id_t")
-            return [full_name(owner) if owner else "" for owner in owners]
+            return [owner.full_name if owner else "" for owner in owners]
         if meaning == "disk_t":
             return _mapped(column, self._devices.disk)
         if meaning == "kaddr_t":
@@ -185,7 +185,7 @@ class _Titles:
         """Lets the probe decode `fields` in place; amounts are written with their unit."""
         sentence = self._described(fields)
         if not sentence and self._template:
-            values = _Lenient(fields, container=full_name(owner) if owner else "host")
+            values = _Lenient(fields, container=owner.full_name if owner else "host")
             for field, shown in self._shown:
                 amount = fields.get(field.json_name)
                 if isinstance(amount, int):

@@ -17,7 +17,7 @@ from huatuo.enrich.names import DeviceNames
 from huatuo.model.event import Container
 from huatuo.model.metric import Column
 
-__all__ = ["CGROUPS", "DEVICES", "Joined", "full_name", "join"]
+__all__ = ["CGROUPS", "DEVICES", "Joined", "join"]
 
 CGROUPS = ("cgroup_id_t", "blkcg_id_t")
 DEVICES = ("disk_t", "ifindex_t")
@@ -56,11 +56,6 @@ class _Factor:
     names: Sequence[tuple[str, ...]]
     raw: Hashes
     labels: tuple[str, ...]
-
-
-def full_name(owner: Container) -> str:
-    """Names of containers are unique within a pod only; other owners' are on the host."""
-    return f"{owner.namespace}/{owner.pod}/{owner.name}" if owner.pod else owner.name
 
 
 def join(
@@ -114,11 +109,9 @@ def _cgroups(
     if label == "container" and netns is not None:
         codes, owners = _by_netns(codes, owners, netns, raw, inventory)
     if label == "container" and any(owner.pod for owner in owners):
-        names = [(owner.name, owner.pod, owner.namespace) for owner in owners]
+        names = [(owner.full_name, owner.pod, owner.namespace) for owner in owners]
         return _factor(codes, names, raw, (label, "pod", "namespace"))
-    if label == "container":
-        return _factor(codes, [(owner.name,) for owner in owners], raw, (label,))
-    return _factor(codes, [(full_name(owner),) for owner in owners], raw, (label,))
+    return _factor(codes, [(owner.full_name,) for owner in owners], raw, (label,))
 
 
 def _by_netns(

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from huatuo.enrich.joined import full_name
 from huatuo.errors import ConfigError
 from huatuo.model.event import Event
 from huatuo.model.expression import Expression, compiled
@@ -58,7 +57,7 @@ class _Rule:
         if self._title and not self._title.search(event.title):
             return False
         if self._container:
-            owner = full_name(event.container) if event.container else ""
+            owner = event.container.full_name if event.container else ""
             if not self._container.fullmatch(owner):
                 return False
         stack = self._stack

@@ -178,7 +178,7 @@ class _Holders:
 
 def _who(row: Any, owner: Container | None) -> dict[str, str]:
     """The same labels as metrics have, and what is too much for those."""
-    labels = {"container": owner.name if owner else ""}
+    labels = {"container": owner.full_name if owner else ""}
     if owner is not None and owner.pod:
         labels |= {"pod": owner.pod, "namespace": owner.namespace}
     return labels | {

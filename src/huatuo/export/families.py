@@ -44,14 +44,22 @@ def families(metrics: Iterable[Metric]) -> list[Family]:
         if family.kind is not metric.kind:  # both under one name would make the scrape invalid
             _conflict(metric.name, family.kind, metric.kind)
             continue
-        labels = tuple((name, _strings(column)) for name, column in metric.labels.items())
-        family.parts.append((metric, labels))
+        family.parts.append((metric, _labels(metric)))
     return list(found.values())
 
 
 @cache
 def _conflict(name: str, kept: Role, dropped: Role) -> None:
     log.warning("metric %s is both %s and %s; only the former is exported", name, kept, dropped)
+
+
+def _labels(metric: Metric) -> Labels:
+    """As Kubernetes names things: beside the label `pod`, `container` is its name in the pod."""
+    found = {name: _strings(column) for name, column in metric.labels.items()}
+    if "pod" in found and "container" in found:
+        pairs = zip(found["container"], found["pod"], strict=True)
+        found["container"] = tuple(name.rpartition("/")[2] if pod else name for name, pod in pairs)
+    return tuple(found.items())
 
 
 def _strings(column: Column) -> tuple[str, ...]:

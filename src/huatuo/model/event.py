@@ -32,6 +32,11 @@ class Container(msgspec.Struct, frozen=True, omit_defaults=True):
     started: str = ""  # RFC 3339
     gone: str = ""  # RFC 3339, once it is
 
+    @property
+    def full_name(self) -> str:
+        """Unique on a node: names of containers are so within a pod only."""
+        return f"{self.namespace}/{self.pod}/{self.name}" if self.pod else self.name
+
 
 class Process(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int

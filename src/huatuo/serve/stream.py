@@ -24,7 +24,7 @@ _REPLAY = 1000  # events a reader gets at most after it comes back
 
 def matches(query: EventQuery, event: Event) -> bool:
     """Whether a live event belongs to the query; the same meaning as in the store."""
-    container = event.container.name if event.container else ""
+    container = event.container.full_name if event.container else ""
     if query.probe not in ("", event.probe) or query.kind not in ("", event.kind):
         return False
     if query.container not in ("", container):

@@ -83,8 +83,9 @@ def flatten(document: Mapping[str, Any]) -> dict[str, str]:
                 flat.setdefault(f"{part}.{name}", as_text(value))
     flat["probe"] = document.get("probe", "")
     flat["kind"] = document.get("kind", "")
-    if "container.name" in flat:
-        flat["container"] = flat["container.name"]
+    if "container.name" in flat:  # Container.full_name
+        names = [flat.get(f"container.{part}", "") for part in ("namespace", "pod", "name")]
+        flat["container"] = "/".join(names) if names[1] else names[2]
     return flat
 
 

@@ -62,7 +62,7 @@ class EventLog:
         stored = []
         rows = []
         for event_id, event in enumerate(events, self._next_id):
-            container = event.container.name if event.container else ""
+            container = event.container.full_name if event.container else ""
             time_ns, data = nanoseconds(event.time), event_json(event)
             rows.append((event_id, time_ns, event.probe, event.kind, container, data))
             stored.append(msgspec.structs.replace(event, id=event_id))

@@ -42,7 +42,7 @@ def _rows(context: Context) -> list[ContainerRow]:
     events = {facet.value: facet.count for facet in facets}
 
     def row(container: Container) -> ContainerRow:
-        name = container.name
+        name = container.full_name
         return ContainerRow(
             container=container,
             cpu_cores=cpu.get(name),
@@ -56,7 +56,7 @@ def _rows(context: Context) -> list[ContainerRow]:
             events=events.get(name, 0),
         )
 
-    known = {container.name: container for container in context.containers}
+    known = {c.full_name: c for c in reversed(context.containers)}  # those that live come first
     for name in (*waits, *memory, *events):
         if name and name not in known:
             known[name] = _OTHERS.get(name, Container(name, "gone", ""))
@@ -84,7 +84,7 @@ def _row_table(rows: list[ContainerRow]) -> Table:
 
     def values(row: ContainerRow) -> list[object]:
         c = row.container
-        named = [c.name, c.kind, c.image, c.pod, c.namespace, c.cgroup]
+        named = [c.full_name, c.kind, c.image, c.pod, c.namespace, c.cgroup]
         return named + [None if (v := getattr(row, f)) != v else v for f in columns]
 
     return header, (values(row) for row in rows)

@@ -50,7 +50,7 @@ def _event_table(page: EventPage) -> Table:
     header = ["id", "time", "probe", "kind", "container", "pid", "comm", "title", "fields", "stack"]
 
     def row(event: Event) -> Sequence[object]:
-        container = event.container.name if event.container else ""
+        container = event.container.full_name if event.container else ""
         pid, comm = (event.process.pid, event.process.comm) if event.process else ("", "")
         identity = (event.id, event.time, event.probe, event.kind)
         what = (event.title, event.fields, " < ".join(event.stack))

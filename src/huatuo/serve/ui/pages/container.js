@@ -44,7 +44,9 @@ const FACTS = [
 
 function About({ row }) {
   const { container } = row;
-  const words = [container.kind, container.image, container.namespace && `${container.namespace}/${container.pod}`, container.runtime, container.cgroup].filter(Boolean);
+  const words = [container.kind, container.image, container.workload, container.qos, container.type !== "normal" && container.type, container.node, container.runtime,
+    container.cpu_limit && `at most ${show(container.cpu_limit, "cores")}`, container.memory_limit_bytes && `at most ${show(container.memory_limit_bytes, "bytes")}`,
+    container.started && `since ${container.started.slice(0, 19)}Z`, ...Object.entries(container.labels || {}).map((pair) => pair.join("=")), container.cgroup].filter(Boolean);
   return html`<p class="dim about">${words.join(" · ")}${container.gone && html` · <b>gone since ${container.gone}</b>`}</p>
     <dl class="facts">${FACTS.map(([field, title, unit]) => html`<div key=${field}><dt>${title}</dt><dd>${show(row[field], unit)}</dd></div>`)}</dl>`;
 }

@@ -5,13 +5,13 @@ import { show } from "../lib/format.js";
 import { useData } from "../lib/load.js";
 import { period, useRange } from "../lib/time.js";
 import { change, href } from "../lib/url.js";
-import { Name } from "../parts/name.js";
+import { Name, nameOf } from "../parts/name.js";
 import { Matrix } from "../parts/matrix.js";
 import { Empty, Failed, Loading } from "../parts/states.js";
 import { Spark, useSparks } from "../parts/spark.js";
 
 const COLUMNS = [
-  ["name", "Name", (row) => row.container.name],
+  ["name", "Name", (row) => nameOf(row.container)],
   ["kind", "Kind", (row) => row.container.kind],
   ["cpu", "CPU", (row) => row.cpu_cores, "cores"],
   ["memory", "Memory", (row) => row.memory_bytes, "bytes"],
@@ -23,7 +23,7 @@ const COLUMNS = [
   ["events", "Events", (row) => row.events || null, "count"],
 ];
 
-const hay = (row) => Object.values(row.container).join(" ").toLowerCase();
+const hay = (row) => Object.values(row.container).flatMap((value) => (typeof value === "object" ? Object.values(value) : value)).join(" ").toLowerCase();
 
 // Inner nodes of the cgroup tree have no numbers of their own.
 const measured = (row) => COLUMNS.slice(2).some(([, , value]) => value(row));
@@ -31,15 +31,15 @@ const measured = (row) => COLUMNS.slice(2).some(([, , value]) => value(row));
 function sorted(rows, name) {
   const value = (COLUMNS.find(([one]) => one === name) || COLUMNS[2])[2];
   const text = name === "name" || name === "kind";
-  return [...rows].sort((a, b) => (text ? value(a).localeCompare(value(b)) : (value(b) ?? -1) - (value(a) ?? -1)) || a.container.name.localeCompare(b.container.name));
+  return [...rows].sort((a, b) => (text ? value(a).localeCompare(value(b)) : (value(b) ?? -1) - (value(a) ?? -1)) || nameOf(a.container).localeCompare(nameOf(b.container)));
 }
 
 // Below each parent in the cgroup tree; parents that have no row of their own are headings.
 function treeOf(rows) {
-  const known = new Map(rows.map((row) => [row.container.cgroup || row.container.name, row]));
+  const known = new Map(rows.map((row) => [row.container.cgroup || nameOf(row.container), row]));
   const lines = new Map();
   for (const row of rows) {
-    const path = (row.container.cgroup || row.container.name).split("/").filter(Boolean);
+    const path = (row.container.cgroup || nameOf(row.container)).split("/").filter(Boolean);
     path.forEach((part, depth) => {
       const here = `/${path.slice(0, depth + 1).join("/")}`;
       if (!lines.has(here)) lines.set(here, { path: here, depth, row: known.get(here), part });
@@ -80,7 +80,7 @@ function Table({ rows, params, tree, sparks, range }) {
   const by = params.sort || "suffered";
   const head = ([name, title, , , help]) => html`<th key=${name} class=${name === "name" || name === "kind" ? "" : "num"} aria-sort=${!tree && by === name ? "descending" : undefined}>
     <a href=${href("containers", { ...params, sort: name, view: "" })} title=${help}>${title}${!tree && by === name ? " ↓" : ""}</a></th>`;
-  const lines = tree ? treeOf(rows) : sorted(rows, by).map((row) => ({ row, depth: 0, path: row.container.cgroup + row.container.name }));
+  const lines = tree ? treeOf(rows) : sorted(rows, by).map((row) => ({ row, depth: 0, path: row.container.cgroup + nameOf(row.container) }));
   return html`<div class="scroll"><table class="containers"><thead><tr>${COLUMNS.map(head)}</tr></thead>
     <tbody>${lines.map((line) => html`<${Line} key=${line.path} line=${line} sparks=${sparks} range=${range} />`)}</tbody></table></div>`;
 }
@@ -90,13 +90,13 @@ function Line({ line, sparks, range }) {
   const indent = { paddingLeft: `${8 + depth * 16}px` };
   if (!row) return html`<tr class="heading"><td colspan=${COLUMNS.length} style=${indent}>${part}</td></tr>`;
   const { container } = row;
-  const more = [container.image, container.namespace && `${container.namespace}/${container.pod || ""}`].filter(Boolean).join(" · ");
+  const more = [container.image, container.namespace, container.workload, container.type !== "normal" && container.type].filter(Boolean).join(" · ");
   return html`<tr>
-    <td style=${indent}><${Name} of=${container.name} brief=${depth > 0} />${container.gone && html` <span class="dim">gone</span>`}
+    <td style=${indent}><${Name} of=${nameOf(container)} brief=${depth > 0} />${container.gone && html` <span class="dim">gone</span>`}
       ${more && html`<div class="dim small">${more}</div>`}</td>
     <td class="dim">${container.kind}</td>
     ${COLUMNS.slice(2).map(([name, , value, unit]) => html`<td class="num" key=${name}>
-      ${name === "cpu" && sparks && html`<${Spark} line=${sparks.get(container.name)} range=${range} />`}
-      ${name === "events" && value(row) ? html`<a href=${href("events", { container: container.name })}>${value(row)}</a>` : show(value(row), unit)}</td>`)}
+      ${name === "cpu" && sparks && html`<${Spark} line=${sparks.get(nameOf(container))} range=${range} />`}
+      ${name === "events" && value(row) ? html`<a href=${href("events", { container: nameOf(container) })}>${value(row)}</a>` : show(value(row), unit)}</td>`)}
   </tr>`;
 }

@@ -4,10 +4,10 @@ import { url } from "../lib/api.js";
 import { clock, day, eventTime, field } from "../lib/format.js";
 import { iso } from "../lib/time.js";
 import { href } from "../lib/url.js";
-import { Name } from "./name.js";
+import { Name, nameOf } from "./name.js";
 import { ToProfile } from "./toprofile.js";
 
-export const containerOf = (event) => (event.container ? event.container.name : "");
+export const containerOf = (event) => (event.container ? nameOf(event.container) : "");
 
 export function EventTable({ events, selected = 0, open, fresh = 0 }) {
   return html`<div class="scroll"><table class="events">
@@ -32,7 +32,7 @@ export function Record({ event, close }) {
   return html`<article class="record" aria-label="Event ${event.id}">
     <header><h2>${event.title}</h2><a class="close" href=${close} aria-label="Close">✕</a></header>
     <p class="links">
-      ${container && html`<a href=${href("container", { name: container.name, ...around(event, 60, 60) })}>the container at that minute</a>`}
+      ${container && html`<a href=${href("container", { name: nameOf(container), ...around(event, 60, 60) })}>the container at that minute</a>`}
       <a href=${href("events", { ...around(event, 5, 5), id: event.id })}>neighbours ±5 s</a>
       <${ToProfile} container=${containerOf(event)} at=${time} text="the profile ±30 s" />
       <a href=${href("node", around(event, 60, 60))}>the node at that minute</a>
@@ -41,7 +41,7 @@ export function Record({ event, close }) {
     <dl>
       <dt>time</dt><dd><span title=${event.time}>${day(time)} ${clock(time, 3)}</span></dd>
       <dt>probe</dt><dd><a href=${href("probes", { probe: event.probe })}>${event.probe}</a> · ${event.kind}</dd>
-      ${container && html`<dt>container</dt><dd><${Name} of=${container.name} /> <span class="dim">${[container.kind, container.image, container.namespace, container.runtime].filter(Boolean).join(" · ")}</span></dd>
+      ${container && html`<dt>container</dt><dd><${Name} of=${nameOf(container)} /> <span class="dim">${[container.kind, container.image, container.namespace, container.runtime].filter(Boolean).join(" · ")}</span></dd>
         <dt>cgroup</dt><dd class="code">${container.cgroup || "/"}</dd>`}
       ${event.process && html`<dt>process</dt><dd>${event.process.comm} <span class="dim">pid ${event.process.pid}${event.process.tid ? ` tid ${event.process.tid}` : ""}</span></dd>`}
     </dl>
