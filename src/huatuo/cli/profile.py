@@ -42,6 +42,7 @@ _WARM_UP_SECONDS = 1.0
 _SYMBOL_SECONDS = 60
 _RATES = {"cpu": "samples_per_second", "blocked": "passes_per_second"}
 _FAST = {"cpu": 99, "blocked": 20}
+_TOLD_AFTER = {"report_after": 0.05, "look_every": 0.8}  # setting → share of the duration
 _MEASURED_BY = {"lock": ("profile.lock", "profile.blocked"), "holder": ("profile.blocked",)}
 
 
@@ -101,14 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(
     names: tuple[str, ...], rate: int | None, duration: float, pid: int | None
 ) -> dict[str, dict[str, int]]:
-    """High rates for a short look; whatever is told only now and then is told before the end."""
+    """High rates for a short look, and nothing of importance untold when it ends."""
     found: dict[str, dict[str, int]] = {}
     for name in names:
         kind = name.removeprefix("profile.")
         found[name] = {_RATES[kind]: rate or _FAST[kind]} if kind in _RATES else {}
         for setting in discover()[name].settings_schema():
-            if setting.name in ("report_after", "look_every"):
-                found[name][setting.name] = int(min(setting.default, duration * 0.8e9))
+            if share := _TOLD_AFTER.get(setting.name):
+                found[name][setting.name] = int(min(setting.default, duration * share * 1e9))
             if setting.name == "only_process":
                 found[name][setting.name] = pid or 0
     if rate is not None and (rate < 1 or rate > 10_000):

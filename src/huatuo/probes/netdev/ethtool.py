@@ -50,7 +50,7 @@ class DriverStatistics(Reader):
     @classmethod
     def settings_schema(cls) -> list[Setting]:
         return [
-            Setting("all", "bool", 0, "report all that drivers count, traffic too"),
+            Setting("all", "bool", False, "report all that drivers count, traffic too"),
             Setting("max_devices", "count_t", 16, "devices reported at most"),
             Setting("max_statistics", "count_t", 200, "statistics reported of a device at most"),
         ]

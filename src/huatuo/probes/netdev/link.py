@@ -80,7 +80,7 @@ class DeviceLink(LinkWatcher):
         return [
             *super().settings_schema(),
             Setting("max_devices", "count_t", 100, "devices with metrics at most"),
-            Setting("veth", "bool", 0, "tell of veth devices, too, and have metrics of them"),
+            Setting("veth", "bool", False, "tell of veth devices, too, and have metrics of them"),
         ]
 
     def _wants(self, link: Link) -> bool:

@@ -137,8 +137,7 @@ static __always_inline void find_lock(struct task_struct *task, struct place *pl
 		place->owner = mutex.owner;
 }
 
-static __always_inline void report(struct unwinder *u, struct task_struct *task,
-				   struct place *place, __u64 now)
+static __always_inline void report(struct task_struct *task, struct place *place, __u64 now)
 {
 	struct sample *sample;
 
@@ -206,7 +205,7 @@ int blocked_threads(struct bpf_iter__task *context)
 	if (stayed)
 		place->waited += pass->interval;
 	if (place->waited && (!stayed || pass->time - place->since >= report_after))
-		report(u, task, place, pass->time);
+		report(task, place, pass->time);
 	if (!blocked || (stayed && !place->lacks_rows))
 		return 0;
 	place->kind = kind;
@@ -218,6 +217,17 @@ int blocked_threads(struct bpf_iter__task *context)
 		place->waited = pass->interval;
 		place->since = pass->time;
 	}
+	return 0;
+}
+
+/* The wait that a thread's end ended. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(thread_exits, struct task_struct *task)
+{
+	struct place *place = bpf_task_storage_get(&places, task, NULL, 0);
+
+	if (place && place->waited)
+		report(task, place, bpf_ktime_get_ns());
 	return 0;
 }
 

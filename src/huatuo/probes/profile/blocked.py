@@ -16,9 +16,11 @@ __all__ = ["Blocked"]
 class Blocked(Profiler):
     """Where threads wait, for what, and who holds the lock they want.
 
-    Hooks: a task iterator (kernel/bpf/task_iter.c), run some times a second.
+    Hooks: a task iterator (kernel/bpf/task_iter.c), run some times a second; sched_process_exit for
+    waits that end with their thread.
     Kernels: 6.1 or later, for reading a sleeping task's stack.
-    Cost: about 1 us per thread and pass, 10 us for each that moved since the last.
+    Cost: about 1 us per thread and pass, 10 us for each that moved since the last; 0.1 us per
+    thread that exits.
     """
 
     profile = "blocked"
@@ -26,7 +28,7 @@ class Blocked(Profiler):
 
     @property
     def hooks(self) -> list[str]:
-        return ["iter/task"] if self.object is not None else []
+        return ["iter/task", *super().hooks] if self.object is not None else []
 
     def start(self) -> None:
         super().start()
@@ -48,8 +50,9 @@ class Blocked(Profiler):
         self.look(self._running(), now, now - last)
 
     def cost(self) -> dict[str, Statistics]:
-        """The program runs in our own thread, whose time says it better: it may have to wait."""
-        return {}
+        """Without the passes: they run in our own thread, whose time says it better."""
+        costs = super().cost()
+        return {name: cost for name, cost in costs.items() if name != "blocked_threads"}
 
     def own_seconds(self) -> float:
         return self._looking.seconds
