@@ -20,8 +20,8 @@ from pathlib import Path
 
 from huatuo.enrich.containers.sources.asking import Asking
 from huatuo.enrich.containers.sources.base import SourceError
-from huatuo.enrich.containers.sources.grpc import Socket
 from huatuo.enrich.containers.sources.protobuf import Message
+from huatuo.enrich.containers.sources.socket import Socket
 from huatuo.kernel.host import Host
 from tests.enrich.containers.sources.messages import message
 from tests.live.conftest import need

@@ -25,7 +25,7 @@ from huatuo.enrich.containers.sources.base import SourceAbsent, SourceError
 from huatuo.enrich.containers.sources.chosen import sources_of
 from huatuo.enrich.containers.sources.containerd import ContainerdApi
 from huatuo.enrich.containers.sources.cri import Cri
-from huatuo.enrich.containers.sources.grpc import Socket
+from huatuo.enrich.containers.sources.socket import Socket
 from huatuo.settings import ContainerSettings
 from tests.enrich.conftest import Layout
 from tests.enrich.containers.sources.messages import message
@@ -251,6 +251,21 @@ def test_answers_are_kept_while_a_daemon_restarts(layout: Layout) -> None:
             assert list(asking.problems.values()) == [f"{path}: starting"]
             assert inventory.owner(inode).name == "postgres"
         asking.close()
+        await asking.ask()  # there is nobody: its socket has gone
+        assert asking.problems == {}
+        path.write_text("")  # and here is something else
+        await asking.ask()
+        assert "refused" in "".join(asking.problems.values())
+        path.unlink()
+
+        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_unix_server(hang_up, path):
+            await asking.ask()
+            assert "lost" in "".join(asking.problems.values())
+            assert inventory.owner(inode).name == "postgres"
+        path.unlink()
         async with listening(Daemon(CRIO), path):
             await asking.ask()
             assert asking.problems == {}

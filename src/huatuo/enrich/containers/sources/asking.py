@@ -78,6 +78,7 @@ class Asking:
                 self.problems.pop(source.name, None)
             except SourceAbsent:
                 self._said.pop(source.name, None)
+                self.problems.pop(source.name, None)
             except SourceError as error:  # what it said before still holds
                 if self.problems.get(source.name) != str(error):
                     log.info("containers: %s does not answer: %s", source.name, error)

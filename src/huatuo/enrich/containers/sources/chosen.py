@@ -9,8 +9,8 @@ from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.sources.base import Source
 from huatuo.enrich.containers.sources.containerd import ContainerdApi
 from huatuo.enrich.containers.sources.cri import SOCKETS, Cri
-from huatuo.enrich.containers.sources.grpc import Socket
 from huatuo.enrich.containers.sources.pods import Pods
+from huatuo.enrich.containers.sources.socket import Socket
 from huatuo.kernel.host import Host
 from huatuo.settings import ContainerSettings
 

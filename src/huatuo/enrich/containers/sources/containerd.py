@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from huatuo.enrich.containers.base import Details, Kept, Mark
 from huatuo.enrich.containers.sources.base import SourceError
-from huatuo.enrich.containers.sources.grpc import Socket
 from huatuo.enrich.containers.sources.protobuf import Message
+from huatuo.enrich.containers.sources.socket import Socket
 
 __all__ = ["ContainerdApi"]
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 from huatuo.enrich.containers.base import Details, Kept
 from huatuo.enrich.containers.sources.base import SourceError
-from huatuo.enrich.containers.sources.grpc import Socket
 from huatuo.enrich.containers.sources.protobuf import Message, leading_text
+from huatuo.enrich.containers.sources.socket import Socket
 from huatuo.enrich.containers.workload import workload_of
 
 __all__ = ["SOCKETS", "Cri"]

@@ -13,7 +13,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from huatuo.enrich.containers.sources.base import SourceAbsent, SourceError
 
-__all__ = ["Socket"]
+__all__ = ["Remote"]
 
 _TIMEOUT_SECONDS = 5.0
 
@@ -28,38 +28,26 @@ class _Bytes(CodecBase):
         return data
 
 
-class Socket:
-    """A daemon's socket; connects when it is called, and again if the daemon was restarted.
+class Remote:
+    """Connects when it is called first, and again if the daemon was restarted."""
 
-    One that is not `required` may be absent, and so may its services.
-    """
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._channel = Channel(path=str(path), codec=_Bytes())
 
-    def __init__(self, path: Path, *, required: bool = True) -> None:
-        self.path, self._required = path, required
-        self._channel: Channel | None = None
-
-    async def call(
-        self, method: str, message: bytes = b"", metadata: Mapping[str, str] | None = None
-    ) -> bytes:
-        """The answer of /package.Service/Method. Raises SourceError."""
-        if not self._required and not self.path.exists():
-            raise SourceAbsent(f"there is no {self.path}")
-        if self._channel is None:
-            self._channel = Channel(path=str(self.path), codec=_Bytes())
+    async def call(self, method: str, message: bytes, metadata: Mapping[str, str] | None) -> bytes:
+        """Raises SourceError; SourceAbsent if there is no such service."""
         remote = UnaryUnaryMethod(self._channel, method, bytes, bytes)
         try:
             answer: bytes = await remote(message, timeout=_TIMEOUT_SECONDS, metadata=metadata)
         except GRPCError as error:
             if error.status is Status.UNIMPLEMENTED:
-                kind = SourceError if self._required else SourceAbsent
-                raise kind(f"{self.path} has no {method.split('/')[1]}") from error
-            raise SourceError(f"{self.path}: {error.message or error.status.name}") from error
+                raise SourceAbsent(f"{self._path} has no {method.split('/')[1]}") from error
+            raise SourceError(f"{self._path}: {error.message or error.status.name}") from error
         except (OSError, StreamTerminatedError) as error:
-            self.close()
-            raise SourceError(f"{self.path}: {str(error) or type(error).__name__}") from error
+            self._channel.close()
+            raise SourceError(f"{self._path}: {str(error) or type(error).__name__}") from error
         return answer
 
     def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._channel.close()
