@@ -57,8 +57,9 @@ def take(tree: Tree, events: CgroupEvents) -> None:
     changes: list[Change] = []
     told, whole = events.drain()
     assert whole
-    if not all(tree.apply(change, changes) for change in told if change.is_identity):
-        tree.scan()
+    for change in told:
+        if change.is_identity:
+            tree.apply(change, changes)
 
 
 def test_a_new_cgroup_wakes_the_reader_and_is_known_at_once() -> None:
@@ -143,7 +144,7 @@ def test_block_hierarchy_is_followed_too() -> None:
     events.close()
 
 
-def test_renamed_cgroup_is_found_by_looking() -> None:
+def test_renamed_cgroup() -> None:
     found = hierarchies(HOST)
     need("memory" in found.v1, "only v1 renames cgroups")
     inventory = Inventory(HOST)

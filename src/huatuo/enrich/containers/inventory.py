@@ -22,7 +22,7 @@ from huatuo.enrich.containers.owner import Owner
 from huatuo.enrich.containers.owners import Owners
 from huatuo.enrich.containers.runtimes import nested_runtimes, runtimes_of
 from huatuo.enrich.containers.units import UNATTRIBUTED, unknown
-from huatuo.kernel.cgroup_events import CgroupChange, CgroupEvents
+from huatuo.kernel.cgroup_events import CgroupEvents
 from huatuo.kernel.cgroupfs import Cgroup, hierarchies, identity_is_v1
 from huatuo.kernel.host import Host
 from huatuo.model.event import Container
@@ -68,6 +68,7 @@ class Inventory:
         controller = "memory" if identity_is_v1(host) else ""
         self._netns = Netns(host, controller, self._living_at)
         self._events: CgroupEvents | None = None
+        self._stale = False  # changes were lost: a scan is due
         self._looks: list[int] = []  # when to look for declarations again, soonest first
 
     # ids → owners
@@ -136,7 +137,7 @@ class Inventory:
     def refresh(self) -> None:
         """Look for what has come and gone; the agent calls it every interval."""
         now_ns = self._host.now_ns()
-        side = self._block if self._block.used else self._identity
+        side = self._sides()[-1]
         if self._events is None or now_ns - side.scanned_ns >= _SCAN_ALL_THE_SAME_NS:
             self._scan(side)
         else:
@@ -161,6 +162,8 @@ class Inventory:
                 side.owners.look_at_declarations(now_ns, utc)
         self._describing.retry(now_ns)
         due = [*self._looks[:1], *filter(None, [self._describing.next_ns])]
+        if self._stale:
+            due.append(now_ns + _RESCAN_NS)
         return max(min(due) - now_ns, 1_000_000) / 1e9 if due else 0.0
 
     def news(self, keys: Iterable[str]) -> None:
@@ -197,23 +200,22 @@ class Inventory:
         """What the kernel told since the last time; a scan where that is not all."""
         assert self._events is not None
         told, whole = self._events.drain()
-        for side in self._sides():
-            is_block = side is not self._identity
-            whole &= self._follow(
-                side, [c for c in told if (c.is_block if is_block else c.is_identity)]
-            )
-        if told:
-            self._looks = [self._host.now_ns() + pause for pause in _DECLARED_NS]
-        if not whole:
-            self._scan(self._block if self._block.used else self._identity)
+        now_ns, utc = self._times()
+        for side in self._sides() if told else ():
+            is_identity = side is self._identity
+            wanted = [c for c in told if (c.is_identity if is_identity else c.is_block)]
+            side.owners.follow(wanted, now_ns, utc)
+            self._looks = [now_ns + pause for pause in _DECLARED_NS]
+        last = self._sides()[-1]
+        self._stale |= not whole
+        if self._stale and now_ns >= last.scanned_ns + last.took_ns * _RESCAN_DUTY:
+            self._stale = False
+            self._scan(last)
 
     def _sides(self) -> list[_Side]:
         """The hierarchies that are in use, that of identity first."""
         both = self._block is not self._identity and self._block.used
         return [self._identity, self._block] if both else [self._identity]
-
-    def _follow(self, side: _Side, told: list[CgroupChange]) -> bool:
-        return not told or side.owners.follow(told, *self._times())
 
     def _scan(self, side: _Side) -> None:
         if side is not self._identity:

@@ -94,16 +94,14 @@ class Owners:
         """Look at everything; `utc` is now as RFC 3339, for those that are gone."""
         self._apply(self.tree.scan(), now_ns, utc)
 
-    def follow(self, told: Iterable[CgroupChange], now_ns: int, utc: str) -> bool:
-        """What the kernel told; False if it takes a scan to know all of it."""
+    def follow(self, told: Iterable[CgroupChange], now_ns: int, utc: str) -> None:
+        """What the kernel told."""
         changes: list[Change] = []
-        whole = True
         for change in told:
-            whole &= self.tree.apply(change, changes)
+            self.tree.apply(change, changes)
         self._born = utc
         self._apply(changes, now_ns, utc)
         self._born = ""
-        return whole
 
     def look_at_declarations(self, now_ns: int, utc: str) -> None:
         """Cgroups are as they were, but a runtime may have written what one of them is."""

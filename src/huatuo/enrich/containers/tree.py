@@ -55,26 +55,24 @@ class Tree:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def apply(self, told: CgroupChange, changes: list[Change]) -> bool:
-        """One change as the kernel told it; False if it takes a scan to know what happened.
-
-        What a scan has found already changes nothing.
-        """
+    def apply(self, told: CgroupChange, changes: list[Change]) -> None:
+        """One change as the kernel told it. What a scan has found already changes nothing."""
         known = self._ids.get(told.cgroup)
         if told.kind == "removed":
             if known is not None and known.parent is not None:
                 known.parent.children.pop(_name(known), None)
                 self._drop(known, changes)
-            return True
-        if told.kind != "made" or not told.name:
-            return False
+            return
         parent = self._ids.get(told.parent)
-        if known is None and parent is not None:  # else the one above is gone, or a scan is due
+        if parent is None:  # gone by now, or a scan is due
+            return
+        if told.kind != "made" or not told.name:
+            self._list(parent, changes)
+        elif known is None:
             before = parent.children.get(told.name)
             if before is not None:
                 self._drop(before, changes)
             self._add(told.cgroup, told.name, parent, changes)
-        return True
 
     def scan(self) -> list[Change]:
         changes: list[Change] = []
