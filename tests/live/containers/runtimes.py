@@ -52,6 +52,7 @@ class Real:
     runtime: str
     started: str
     stop: Callable[[], None]
+    rename: Callable[[str], None] | None = None
 
     def inode(self, host: Host, controller: str) -> int:
         """Its cgroup's id in a controller's hierarchy, by what /proc says of the process."""
@@ -270,6 +271,7 @@ def docker(host: Host, rootfs: Path, tmp_path: Path, argv: list[str]) -> Iterato
                 "docker",
                 said["State"]["StartedAt"],
                 lambda: end(*base, "rm", "--force", name),
+                lambda new: end(*base, "rename", said["Id"], new),
             )
         finally:
             end(*base, "rm", "--force", name)

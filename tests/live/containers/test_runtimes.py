@@ -133,6 +133,11 @@ def test_docker_container_has_its_labels_and_its_limits(
         wait(is_limited, "its limits")
         assert inventory.owner(inode).memory_limit_bytes == 64 << 20
         assert inventory.owner(inode).cpu_limit == 0.5
+        assert container.rename is not None
+        container.rename("other")
+        inventory.refresh()
+        assert (inventory.owner(inode).name, inventory.owner(inode).id) == ("other", container.id)
+        container.rename(container.name)
 
 
 def test_containerd_says_what_ctr_was_told(host: Host, rootfs: Path, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""What runtimes say of containers: asked when one comes, again until all is known, and when a
-runtime has news.
+"""What runtimes say of containers: asked when one comes, again until all is known, when a runtime
+has news, and now and then.
 
 A runtime may write its state after the cgroup exists, so one that is not known in full is asked
 for again after growing pauses. What was known once stays: state goes before its container does.
@@ -23,9 +23,9 @@ from huatuo.model.event import Container
 __all__ = ["Describing", "described"]
 
 _PAUSES_NS = [int(pause * 1e9) for pause in (0.1, 0.3, 1.0, 5.0, 20.0, 40.0)]
-_LIMITED_NS = 1_000_000_000  # a runtime writes a container's limits after making its cgroup
+_LIMITED_NS = 100_000_000  # a runtime writes a container's limits after making its cgroup
 _LIMITS = -1  # instead of an attempt
-_AT_ONCE = 200  # containers whose limits are read again at each interval
+_AT_ONCE = 50  # containers that are looked at again at each interval
 _GONE = 1024
 
 
@@ -36,7 +36,7 @@ class Describing:
         self._host, self._runtimes, self._nested = host, runtimes, nested
         self._due: list[tuple[int, int, int, Owner]] = []  # (when ns, serial, attempt, whom)
         self._serial = count()
-        self._living: dict[str, Owner] = {}  # by Mark.key, those longest unread first
+        self._living: dict[str, Owner] = {}  # by Mark.key, longest not looked at first
         self._gone: dict[str, Owner] = {}  # lately: runtimes may know more of them yet
         self.wanted: Callable[[], None] = lambda: None  # called when a container has come
         self.epoch = 0
@@ -78,10 +78,11 @@ class Describing:
             if owner is not None:
                 self._describe(owner)
 
-    def reread_limits(self) -> None:
-        """Limits may be changed while a container runs: some of them now, the others in turn."""
+    def look_again(self) -> None:
+        """A container may get another name or other limits while it runs; they take turns."""
         for key in list(islice(self._living, _AT_ONCE)):
             owner = self._living[key] = self._living.pop(key)
+            self._describe(owner)
             self._read_limits(owner)
 
     def _read_limits(self, owner: Owner) -> None:

@@ -143,7 +143,7 @@ class Inventory:
         else:
             self._take_events()
         self._describing.retry(now_ns)
-        self._describing.reread_limits()
+        self._describing.look_again()
         self._netns.refresh()
 
     def look_again(self) -> float:
