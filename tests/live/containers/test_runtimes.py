@@ -26,7 +26,7 @@ from huatuo.kernel.cgroup_events import CgroupEvents
 from huatuo.kernel.host import Host
 from huatuo.probes.cpu.sched import Sched
 from huatuo.settings import ContainerSettings
-from tests.live.conftest import need, running
+from tests.live.conftest import emulated, need, running
 from tests.live.containers.cri import ask
 from tests.live.containers.runtimes import BURN, PODMAN_RUN, end, exists, real, tool, wait
 
@@ -82,7 +82,8 @@ def test_container_that_lives_for_a_moment_is_named(
     inventory.follow(events)
 
     def live_and_die() -> tuple[str, str, int]:
-        with real(runtime, host, rootfs, tmp_path, ["/bin/sleep", "0.8"]) as container:
+        moment = ["/bin/sleep", "10" if emulated() else "0.8"]
+        with real(runtime, host, rootfs, tmp_path, moment) as container:
             return container.name, container.id, container.inode(host, "memory")
 
     with ThreadPoolExecutor(1) as pool:
