@@ -92,14 +92,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterato
             yield made
 
 
-@pytest.fixture(autouse=True)
-def clean(page: Page) -> Iterator[None]:
-    yield
-    assert page.problems == []
-    allowed = ("http://127.0.0.1:", "about:", "blob:")
-    assert [url for url in page.requests if not url.startswith(allowed)] == []
-
-
 def profile(page: Page, scene: Scene, **params: str) -> None:
     """The profiles page of the time in which the programs ran."""
     span = {"from": iso(scene.began * 1e9), "to": iso(scene.ended * 1e9)}
