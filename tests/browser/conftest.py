@@ -87,6 +87,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
+    """Whatever a test does with it: no console errors, no request to another host."""
     found = browser.page()
     yield found
+    problems, requests = found.problems, found.requests
     found.close()
+    assert problems == []
+    allowed = ("http://127.0.0.1:", "about:", "blob:")
+    assert [url for url in requests if not url.startswith(allowed)] == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,17 +22,6 @@ from tests.browser.profiles import (
     opened,
     stacks,
 )
-
-
-@pytest.fixture(autouse=True)
-def clean(page: Page) -> Iterator[None]:
-    yield
-    assert page.problems == []
-    foreign = [
-        u for u in page.requests if not u.startswith(("http://127.0.0.1:", "about:", "blob:"))
-    ]
-    assert foreign == []
-
 
 # ---- what is shown is what was measured ----
 

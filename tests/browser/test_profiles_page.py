@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -13,17 +12,6 @@ import pytest
 from tests.browser.chromium import Browser, Page
 from tests.browser.conftest import Site, served_with_token
 from tests.browser.profiles import READY, fifth, hash_of, iso, module, opened, stacks
-
-
-@pytest.fixture(autouse=True)
-def clean(page: Page) -> Iterator[None]:
-    yield
-    assert page.problems == []
-    foreign = [
-        u for u in page.requests if not u.startswith(("http://127.0.0.1:", "about:", "blob:"))
-    ]
-    assert foreign == []
-
 
 # ---- time ----
 

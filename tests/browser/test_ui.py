@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,15 +26,6 @@ PAGES = {
 }
 DRAWN = "document.querySelectorAll('canvas').length > 3"
 SETTLED = "!document.body.innerText.includes('Loading') && !!document.querySelector('main h1')"
-
-
-@pytest.fixture(autouse=True)
-def clean(page: Page) -> Iterator[None]:
-    """Whatever a test does: no console errors, no request to another host."""
-    yield
-    assert page.problems == []
-    foreign = [url for url in page.requests if not url.startswith(("http://127.0.0.1:", "about:"))]
-    assert foreign == []
 
 
 def shown(page: Page, text: str) -> None:
