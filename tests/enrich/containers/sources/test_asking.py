@@ -274,6 +274,51 @@ def test_answers_are_kept_while_a_daemon_restarts(layout: Layout) -> None:
     run(work())
 
 
+def test_a_source_that_breaks_breaks_nothing_else(layout: Layout) -> None:
+    inode = layout.cgroup(f"/kubepods/podx/{B}")
+    answers, inventory = informed(layout)
+
+    class Broken:
+        name = "broken"
+
+        async def containers(self) -> Mapping[str, Details]:
+            raise AttributeError("inside of a library")
+
+        def close(self) -> None:
+            pass
+
+    class Whole(Broken):
+        name = "whole"
+
+        async def containers(self) -> Mapping[str, Details]:
+            return {B: Details(name="postgres")}
+
+    async def work() -> None:
+        asking = Asking([Broken(), Whole()], answers, inventory)
+        await asking.ask()
+        assert asking.problems == {"broken": "AttributeError: inside of a library"}
+
+    run(work())
+    assert inventory.owner(inode).name == "postgres"
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 5000, b"\xff" * 100])
+def test_what_does_not_speak_grpc(tmp_path: Path, said: bytes) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    async def work() -> None:
+        async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+            source = Cri(Socket(tmp_path / "s"), KEPT)
+            with pytest.raises(SourceError):
+                await source.containers()
+            source.close()
+
+    run(work())
+
+
 def test_asks_when_a_container_comes_and_not_before(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

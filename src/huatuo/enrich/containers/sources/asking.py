@@ -83,6 +83,9 @@ class Asking:
                 if self.problems.get(source.name) != str(error):
                     log.info("containers: %s does not answer: %s", source.name, error)
                 self.problems[source.name] = str(error)
+            except Exception as error:  # of a library that met something it does not expect
+                log.exception("containers: %s cannot be asked; trying again", source.name)
+                self.problems[source.name] = f"{type(error).__name__}: {error}"
         before, self._answers.known = self._answers.known, self._merged()
         self._inventory.news(list(_changed(before, self._answers.known)))
         return loop.time() - began
