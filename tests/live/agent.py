@@ -102,5 +102,5 @@ def limit_memory(group: Group) -> None:
 
 
 def events_of(running: Running, probe: str, text: str = "") -> list[dict[str, Any]]:
-    found = running.get(f"/api/v1/events?probe={probe}&text={text}&limit=50")
+    found = running.get(f"/api/v1/events?probe={probe}&text={text}&limit=10000")
     return list(found["events"])
