@@ -39,7 +39,7 @@ _KINDS = {"FAT-fs": "vfat", "exFAT-fs": "exfat", "JBD2": "ext4", "Aborting journ
 # role → how the log says what that hook has said already
 _SAID = {
     "ext4_error": re.compile(r"EXT4-fs error "),
-    "xfs_shutdown": re.compile(r"XFS .*[Ss]hut(ting)? ?down"),
+    "xfs_shutdown": re.compile(r"XFS .*([Ss]hut(ting)? ?down|Please un?mount)"),
     "btrfs_error": re.compile(r"BTRFS: error \(device"),
 }
 
@@ -199,7 +199,7 @@ class Errors(BpfProbe):
         for name in ("disk", "source", "filesystem"):
             key[name] = row[name]
         keys, values = counts.read()
-        before = values["errors"][keys == key[0]]
+        before = values["found"][keys == key[0]]
         total = int(before[0]) if len(before) else 0
         counts.update(key.tobytes(), (total + 1).to_bytes(8, "little"))
         return row

@@ -99,7 +99,7 @@ class Disks(Reader):
         yield from self._temperatures(device, directory)
 
     def _temperatures(self, device: str, directory: Path) -> Iterator[Reading]:
-        """hwmon of a disk lies below its device; temp1 is the disk's, with the limits that count."""
+        """hwmon lies below the device; temp1 is the whole disk's, and only its limits count."""
         folder = next(directory.glob("hwmon/hwmon*"), next(directory.glob("hwmon*"), directory))
         for file in folder.glob("temp*_input"):
             label = self.optional(str(file).replace("_input", "_label")).strip() or "disk"
