@@ -186,7 +186,8 @@ def _mapped(disk: Disk, kind: str, table: str) -> Iterator[Disk]:
     sectors = (disk.sys / "size").read_text().strip()
     output("dmsetup", "create", name, "--table", f"0 {sectors} {kind} {table}")
     try:
-        yield Disk(Path("/dev/mapper", name).resolve())
+        minor = output("dmsetup", "info", "-c", "--noheadings", "-o", "minor", name).strip()
+        yield Disk(Path(f"/dev/dm-{minor}"))  # a link to it would be udev's
     finally:
         output("dmsetup", "remove", "--retry", name)
 

@@ -82,7 +82,9 @@ def test_a_file_system_that_turns_read_only_is_an_event_at_once() -> None:
             assert event.title.startswith(f"Aborting journal on device {name}-8")
         with pytest.raises(OSError, match="Read-only"):
             (folder / "file").touch()
-        assert probe.account().produced == probe.account().delivered >= 2
+        by_source(probe, disk, 0.2)
+        account = probe.account()
+        assert account.produced == account.delivered >= 2
 
 
 def test_a_remount_by_hand_is_told_too() -> None:
