@@ -34,7 +34,7 @@ _LOG = re.compile(
 # From 6.12 (and stable kernels) to 6.14 nothing else says so; kernel/mounts.py
 _TURNED = re.compile(r"EXT4-fs \((?P<device>[^)]+)\): Remounting filesystem read-only")
 _NUMBERS = re.compile(r"[0-9]+|0x[0-9a-f]+")
-_DEVICE = re.compile(r"\((?:device )?([\w!.-]+)|(?:on|for)(?: device)? ([\w!.]+)")
+_DEVICE = re.compile(r"\((?:device )?([\w!.-]+)|(?:on|for)(?: device)? ([\w!.-]*[\w!])")
 _KINDS = {"FAT-fs": "vfat", "exFAT-fs": "exfat", "JBD2": "ext4", "Aborting journal": "ext4"}
 # role → how the log says what that hook has said already
 _SAID = {
