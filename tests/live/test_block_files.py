@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 from huatuo.enrich.enricher import path_of
+from huatuo.model.event import Event
 from huatuo.probes.block.files import MODES, Files
 from tests.live.conftest import Group, cgroup, disturbed, running
-from tests.live.disk import Disk, delayed, loop, mounted, told
+from tests.live.disk import Disk, loop, mounted, scsi_debug, told
 from tests.live.stall import stall
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
@@ -197,43 +199,53 @@ def test_all_that_a_disk_does_is_somebodys() -> None:
         assert int(mine["bytes_read"].sum()) == kernel.bytes["read"]
 
 
-@pytest.mark.parametrize("of", ["dm-delay", "stalls"])
-def test_slow_requests_are_events_with_process_and_file(of: str) -> None:
-    """Each of ten direct reads through dm-delay, or four that are stalled at completion."""
-    threshold = STALL_MS * 800_000
-    with cgroup("slow") as group, loop(128) as raw:
-        if of == "dm-delay":
-            with delayed(raw, read_ms=STALL_MS) as disk, mounted(disk, "ext4") as folder:
-                path = folder / "slow file"
-                path.write_bytes(bytes(10 * 65536))
-                os.sync()
-                # the mapper delays bios; its requests are those of the disk below, made later
-                with running(Files, slow_threshold=1) as probe:
-                    did = child(group, DIRECT_READ, path, 10 * 65536)
-                    found = [e for e in told(probe, raw, 0.5) if e.fields["operation"] == "read"]
-                    mine = total(probe, raw, did.pid, path.stat().st_ino)
-                assert mine.reads == 10
-                assert len([e for e in found if e.fields["pid"] == did.pid]) == 10
-            return
-        with mounted(raw, "ext4") as folder:
-            path = folder / "slow file"
-            path.write_bytes(bytes(10 * 65536))
-            os.sync()
-            only = {"milliseconds": STALL_MS, "count": 4, "disk": raw.number}
-            with (
-                stall("block_rq_complete", gap_milliseconds=0, **only) as stalls,
-                running(Files, slow_threshold=threshold) as probe,
-            ):
-                did = child(group, DIRECT_READ, path, 10 * 65536)
-                found = [e for e in told(probe, raw, 0.5) if e.fields["pid"] == did.pid]
-                assert len(stalls) == 4
-            assert len(found) >= 4 if disturbed() else len(found) == 4
-            event = found[0]
-            assert event.fields["path"] == "/slow file"
-            assert event.fields["modes"] == ["direct"]
-            assert event.fields["size_bytes"] == 65536
-            assert event.fields["device_ns"] >= STALL_MS * 1e6
-            assert f"read of /slow file on {raw.path.name} took" in event.title
+def check_event(event: Event, disk: Disk) -> None:
+    assert event.fields["path"] == "/slow file"
+    assert event.fields["modes"] == ["direct"]
+    assert event.fields["size_bytes"] == 65536
+    assert event.fields["device_ns"] >= STALL_MS * 1e6
+    assert f"read of /slow file on {disk.path.name} took" in event.title
+
+
+def slow_file(folder: Path) -> Path:
+    """Ten blocks, on the disk."""
+    path = folder / "slow file"
+    path.write_bytes(bytes(10 * 65536))
+    os.sync()
+    return path
+
+
+def test_slow_requests_are_events_with_process_and_file() -> None:
+    """Four of ten direct reads are stalled at their completion."""
+    with cgroup("slow") as group, loop(128) as disk, mounted(disk, "ext4") as folder:
+        path = slow_file(folder)
+        only = {"milliseconds": STALL_MS, "count": 4, "disk": disk.number}
+        with (
+            stall("block_rq_complete", gap_milliseconds=0, **only) as stalls,
+            running(Files, slow_threshold=STALL_MS * 800_000) as probe,
+        ):
+            did = child(group, DIRECT_READ, path, 10 * 65536)
+            found = [e for e in told(probe, disk, 0.5) if e.fields["pid"] == did.pid]
+            assert len(stalls) == 4
+        found = [event for event in found if event.fields["device_ns"] >= STALL_MS * 1e6]
+        assert len(found) >= 4 if disturbed() else len(found) == 4
+        check_event(found[0], disk)
+
+
+def test_every_request_of_a_slow_disk_is_an_event() -> None:
+    """Of scsi_debug, which takes 20 ms for each."""
+    with (
+        cgroup("slow") as group,
+        scsi_debug(ndelay=STALL_MS * 1_000_000) as disk,
+        mounted(disk, "ext4") as folder,
+    ):
+        path = slow_file(folder)
+        with running(Files, slow_threshold=STALL_MS * 800_000) as probe:
+            did = child(group, DIRECT_READ, path, 10 * 65536)
+            found = [e for e in told(probe, disk, 0.5) if e.fields["pid"] == did.pid]
+        found = [event for event in found if event.fields["modes"] == ["direct"]]
+        assert len(found) == 10
+        check_event(found[0], disk)
 
 
 # the commands
@@ -248,18 +260,25 @@ def huatuo(*words: str) -> subprocess.Popen[str]:
     )
 
 
-def settled(disk: Disk, command: subprocess.Popen[str]) -> None:
-    """Wait until the command's programs are attached: it says so by its first table, or we wait."""
-    time.sleep(1.0 if not disturbed() else 8.0)
-    assert command.poll() is None, command.communicate()
-    assert disk.path.exists()
+def attached(command: subprocess.Popen[str], links: int) -> None:
+    """Wait until the command has as many programs attached: links are among its descriptors."""
+    for _ in range(600):
+        assert command.poll() is None, command.communicate()
+        names = []
+        for fd in Path(f"/proc/{command.pid}/fd").iterdir():
+            with suppress(OSError):
+                names.append(str(fd.readlink()))
+        if sum("bpf_link" in name or "bpf-link" in name for name in names) >= links:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not attached: {names}")
 
 
 def test_io_top_shows_process_file_and_bytes() -> None:
     with cgroup("top") as group, loop(128) as disk, mounted(disk, "ext4") as folder:
         path = folder / "file"
         command = huatuo("top", "--json", "--duration", "12s", "--device", disk.path.name)
-        settled(disk, command)
+        attached(command, 4)
         did = child(group, DIRECT_WRITE, path, 4 * MIB)
         out, err = command.communicate(timeout=60)
         assert command.returncode == 0, err
@@ -279,7 +298,7 @@ def test_io_slow_tells_requests_and_fsyncs_as_they_end() -> None:
         path = folder / "file"
         command = huatuo("slow", "--json", "--threshold", "1us", "--duration", "12s",
                          "--device", disk.path.name)  # fmt: skip
-        settled(disk, command)
+        attached(command, 10)
         did = child(group, WRITE_AND_SYNC, path, 65536)
         out, err = command.communicate(timeout=60)
         assert command.returncode == 0, err

@@ -1,4 +1,4 @@
-"""Readers of hardware where there is some: beside lscpu, configuration space and the bounds of physics."""
+"""Readers of hardware where there is some: beside lscpu, PCI's own registers, and physics."""
 
 from __future__ import annotations
 
