@@ -31,8 +31,8 @@ class Sync(BpfProbe):
     shows as the age of the oldest fsync in progress.
     Hooks: vfs_fsync_range() (fs/sync.c) and the system calls fsync and fdatasync, by fentry or
     kprobe; where the kernel allows neither, ext4:ext4_sync_file_enter and _exit, so fsyncs of ext4
-    only. jbd2:jbd2_start_commit and
-    jbd2_run_stats; xfs:xfs_log_grant_sleep and _wake; wait_transaction_locked() of jbd2 by kprobe.
+    only. jbd2:jbd2_start_commit and jbd2_run_stats; xfs:xfs_log_grant_sleep and _wake;
+    wait_transaction_locked() of jbd2 by kprobe.
     Kernels: those of modules are attached when the module is there.
     Cost: about 1.5 µs per fsync, twice that where function and system call are both seen, and 1.3
     µs per commit.
