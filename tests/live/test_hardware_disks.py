@@ -38,7 +38,7 @@ def test_commands_of_a_scsi_disk_and_those_that_fail() -> None:
         done = after[name, "done"] - before["commands_total"][name, "done"]
         assert 20 <= done <= 30, "and what the driver asks by itself"
         assert after[name, "failed"] == before["commands_total"][name, "failed"]
-        with pytest.raises(OSError, match="error"):
+        with pytest.raises(OSError, match=r"error|No data"):
             file.read(BAD_SECTOR * 512 // 4096 * 4096, 4096)
         assert now()["commands_total"][name, "failed"] > after[name, "failed"]
 
@@ -46,9 +46,9 @@ def test_commands_of_a_scsi_disk_and_those_that_fail() -> None:
 def test_a_disk_that_is_taken_offline_is_not_up() -> None:
     with scsi_debug() as disk:
         state = disk.sys / "device/state"
-        state.write_text("offline")
+        state.write_text("offline\n")
         assert now()["up"][disk.path.name,] == 0
-        state.write_text("running")
+        state.write_text("running\n")
         assert now()["up"][disk.path.name,] == 1
 
 
@@ -97,5 +97,5 @@ def test_the_health_log_of_an_nvme_disk(nvme: Disk) -> None:
     if kernels:  # with CONFIG_NVME_HWMON
         assert after["temperature_celsius"][controller, "health log"] == round(kernels[0])
     assert after["warning"][controller, "spare"] == 0
-    assert after["spare_ratio"][controller,] > after["spare_threshold_ratio"][controller,]
+    assert 0 <= after["wear_ratio"][controller,] < 1
     assert after["media_errors_total"][controller,] == 0
