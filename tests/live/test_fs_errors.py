@@ -82,7 +82,8 @@ def test_a_file_system_that_turns_read_only_is_an_event_at_once() -> None:
             assert event.title.startswith(f"Aborting journal on device {name}-8")
         with pytest.raises(OSError, match="Read-only"):
             (folder / "file").touch()
-        by_source(probe, disk, 0.2)
+        probe._suspect(disk.number)  # as each further error of it does
+        assert "read_only" not in by_source(probe, disk, 0.5), "it was before"
         account = probe.account()
         assert account.produced == account.delivered >= 2
 

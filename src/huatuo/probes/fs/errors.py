@@ -74,6 +74,7 @@ class Errors(BpfProbe):
         self._no_log = ""
         self._writable: dict[int, str] = {}  # device → where it is mounted
         self._declared: set[int] = set()  # what the log says is read-only
+        self._told: set[int] = set()  # what an event said became read-only
         self._look_at = 0.0
         self._lines: dict[str, float] = {}  # what the log said lately, without its numbers
         self._own = self._repeated = 0  # records made here, and lines that would have been some
@@ -116,7 +117,8 @@ class Errors(BpfProbe):
     def _suspect(self, disk: int, read_only: bool = False) -> None:
         """Look at once whether it turned read-only, even if it was mounted a moment ago."""
         self._look_at = 0.0
-        self._writable.setdefault(disk, "")
+        if disk not in self._told:
+            self._writable.setdefault(disk, "")
         if read_only:
             self._declared.add(disk)
 
@@ -128,6 +130,7 @@ class Errors(BpfProbe):
         for mount in mounted:
             if not mount.filesystem_read_only and mount.number not in self._declared:
                 found.setdefault(mount.number, mount.target)
+        self._told &= {mount.number for mount in mounted} - found.keys()
         return found
 
     def _turned_read_only(self) -> Iterator[Rows]:
@@ -140,6 +143,7 @@ class Errors(BpfProbe):
         for mount in mounts(self.host) if gone else ():
             if mount.number in gone:
                 gone.remove(mount.number)  # once, however often it is mounted
+                self._told.add(mount.number)
                 target = before[mount.number] or mount.target
                 yield self._record("read_only", mount.filesystem, mount.number, target)
 
