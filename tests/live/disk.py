@@ -13,14 +13,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from huatuo.enrich.enricher import Enricher
+from huatuo.model.event import Event
+from huatuo.probes.base import Probe
+from tests.live.conftest import HOST
+
 __all__ = [
     *("Disk", "DiskStat", "delayed", "flakey", "loop", "mounted", "null_blk", "scsi_debug"),
-    "small_tmpfs",
+    *("small_tmpfs", "told"),
 ]
 
 
@@ -181,7 +186,8 @@ def _mapped(disk: Disk, kind: str, table: str) -> Iterator[Disk]:
     sectors = (disk.sys / "size").read_text().strip()
     output("dmsetup", "create", name, "--table", f"0 {sectors} {kind} {table}")
     try:
-        yield Disk(Path("/dev/mapper", name).resolve())
+        minor = output("dmsetup", "info", "-c", "--noheadings", "-o", "minor", name).strip()
+        yield Disk(Path(f"/dev/dm-{minor}"))  # a link to it would be udev's
     finally:
         output("dmsetup", "remove", "--retry", name)
 
@@ -245,3 +251,16 @@ def small_tmpfs(mebibytes: int) -> Iterator[Path]:
             yield Path(folder)
         finally:
             output("umount", folder)
+
+
+def told(probe: Probe, disk: Disk, seconds: float = 1.0) -> list[Event]:
+    """The probe's events about the disk within this time, as people see them."""
+    enricher, end = Enricher(HOST), time.monotonic() + seconds
+    found: list[Event] = []
+    while time.monotonic() < end:
+        for batch in probe.drain():
+            if batch.schema.dtype.names and "disk" in batch.schema.dtype.names:
+                mine = replace(batch, rows=batch.rows[batch.rows["disk"] == disk.number])
+                found += enricher.events(mine, type(probe))
+        time.sleep(0.05)
+    return found

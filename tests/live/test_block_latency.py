@@ -196,6 +196,7 @@ def test_slow_requests_are_events() -> None:
             assert (rows["size"] == 8192).all()
             assert (rows["sector"] % 128 == 0).all()
             assert (rows["error"] == 0).all()
+            assert not rows["inode"].any(), "the buffer lies in shared memory, which is no file's"
             if disturbed():  # requests may be slow without a stall
                 assert 4 == len(truth) <= len(rows)
                 return

@@ -243,6 +243,9 @@ def _qemu_command(
         # A real driver and a port that reports errors, for network and AER tests; no way out.
         *("-netdev", "user,id=net,restrict=on", "-device", "pcie-root-port,id=express"),
         *("-device", "virtio-net-pci,bus=express,netdev=net,aer=on,romfile="),
+        # A disk with a health log, for tests that load its driver.
+        *("-blockdev", "null-co,node-name=nothing,size=67108864,read-zeroes=on"),
+        *("-device", "nvme,serial=huatuo,drive=nothing"),
         *_shared("root", Path("/"), "readonly=on"),
     ]
     if results is not None:

@@ -145,11 +145,15 @@ static __always_inline bool has_bytes(struct bio *bio)
 	return BPF_CORE_READ(data, bi_iter.bi_size);
 }
 
-/* The inode whose page cache the bio fills or empties; NULL for anonymous memory. */
+/*
+ * The inode whose page cache the bio fills or empties; NULL for anonymous memory, and for files in
+ * memory, which no bio moves: they are buffers of direct I/O, as databases have in shared memory.
+ */
 static __always_inline struct inode *cached_inode_of(struct bio *bio)
 {
 	struct bio___data *data = (void *)bio;
 	struct bio_vec *first = BPF_CORE_READ(data, bi_io_vec);
+	struct inode *inode;
 	struct page *page;
 	__u64 mapping;
 
@@ -159,7 +163,8 @@ static __always_inline struct inode *cached_inode_of(struct bio *bio)
 	mapping = (__u64)BPF_CORE_READ(page, mapping);
 	if (mapping & 3) /* anonymous, or moved by its driver */
 		return NULL;
-	return BPF_CORE_READ((struct address_space *)mapping, host);
+	inode = BPF_CORE_READ((struct address_space *)mapping, host);
+	return filesystem_of(BPF_CORE_READ(inode, i_sb)) == FILESYSTEM_TMPFS ? NULL : inode;
 }
 
 #endif

@@ -135,6 +135,7 @@ static __always_inline enum filesystem filesystem_named(__u64 name)
 	case NAME7('t', 'm', 'p', 'f', 's', 0, 0):
 	case NAME7('r', 'a', 'm', 'f', 's', 0, 0):
 	case NAME7('d', 'e', 'v', 't', 'm', 'p', 'f'):
+	case NAME7('h', 'u', 'g', 'e', 't', 'l', 'b'):
 		return FILESYSTEM_TMPFS;
 	case NAME7('n', 'f', 's', 0, 0, 0, 0):
 	case NAME7('n', 'f', 's', '4', 0, 0, 0):

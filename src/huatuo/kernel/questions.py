@@ -68,6 +68,8 @@ class Questions(Generic[Answer]):
                 found = self._question(path)
             except OSError as error:
                 found = error
+            except ValueError as error:  # a path that cannot be one
+                found = OSError(str(error))
             if self._thread is not me:
                 return
             self._present = ("", 0.0)

@@ -105,10 +105,9 @@ class BpfProbe(Probe):
         return [p.hook for p in self.object.programs if p.links]
 
     def start(self) -> None:
-        tunables = dict(self.settings)
-        for variable in self.btf().variables(".rodata"):
-            if variable.name in _INTERNAL:
-                tunables[variable.name] = _INTERNAL[variable.name](self.host)
+        variables = {variable.name for variable in self.btf().variables(".rodata")}
+        tunables = {n: v for n, v in self.settings.items() if n in variables}  # not Python's own
+        tunables |= {n: value(self.host) for n, value in _INTERNAL.items() if n in variables}
         opened = self._open(tunables)
         try:
             opened.load()
@@ -126,7 +125,8 @@ class BpfProbe(Probe):
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
         held = {*self.held, *self.late}
         shared = {name: _shared[name] for name in self.shares if name in _shared}
-        return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, self.optional)
+        optional = {*self.optional, *self.late}
+        return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, optional)
 
     def _attach_late(self, first: bool = False) -> None:
         """Hooks of modules, or of the kernel where that code is built in: once each is there."""
@@ -156,7 +156,7 @@ class BpfProbe(Probe):
             if self.is_wanted(role) and not self.object.is_attached(role):
                 waits = module and module not in self._tried
                 why = f"attached once {module} is loaded" if waits else "not in this kernel"
-                found.append(f"{self.object.hook_of(role)}: {why}")
+                found.append(self.object.why_not(role) or f"{self.object.hook_of(role)}: {why}")
         return found
 
     def prepare(self, opened: BpfObject) -> None:

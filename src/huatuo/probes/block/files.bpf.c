@@ -255,8 +255,8 @@ static __always_inline void fill_writer(struct started *started, struct inode *i
 static __always_inline int start(__u64 address, struct bio *bio, __u32 disk, __u32 flags)
 {
 	struct started started = {.made = bpf_ktime_get_ns()};
-	struct inode *cached = cached_inode_of(bio), *inode = cached;
 	struct file *file = direct_file_of(bio), *called = NULL;
+	struct inode *cached = file ? NULL : cached_inode_of(bio), *inode = cached;
 	struct place place = {};
 
 	started.key.disk = disk;

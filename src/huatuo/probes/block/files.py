@@ -18,11 +18,12 @@ class Files(BpfProbe):
 
     For people who look: its table has a row per process and file, without bound, so nothing of it
     is exported; `huatuo io top` shows it, `huatuo io slow` the events. Buffered writes belong to
-    the process that last made a page of the file dirty, journals to their thread. A request that
-    was merged belongs to the one it was merged into.
+    the process that last made a page of the file dirty, journals to their thread; what device
+    mapper holds back, to the kernel's thread that sends it on. A request that was merged belongs to
+    the one it was merged into.
     Hooks: block:block_io_start (before 6.5 block_getrq), block_rq_issue, block_rq_complete
     (block/blk-mq.c); writeback:writeback_dirty_folio (mm/page-writeback.c).
-    Cost: about 1.1 µs per request, and 0.35 µs per page that becomes dirty: too much for always.
+    Cost: about 1.7 µs per request, and 0.7 µs per page that becomes dirty: too much for always.
     """
 
     automatic = False

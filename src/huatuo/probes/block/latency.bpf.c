@@ -87,9 +87,9 @@ struct request_row {
 };
 
 /*
- * Two thirds of the cost was looking up a row in a hash. The first HOT_ROWS keys have rows in a
+ * A third of the cost was looking up a row in a hash. The first HOT_ROWS keys have rows in a
  * dense array, and each CPU remembers the numbers of the last ones it used; measured in
- * docs/decisions/0009-block-rows.md. All other keys are in the hash. Filled from interrupts: the
+ * docs/decisions/0011-block-rows.md. All other keys are in the hash. Filled from interrupts: the
  * hash's elements come from the BPF allocator, only as many as there are keys.
  */
 struct {

@@ -54,7 +54,7 @@ struct error_key {
 };
 
 struct error_count {
-	counter_t errors DOC("errors of file systems");
+	counter_t found DOC("errors of file systems");
 };
 
 struct {
@@ -89,10 +89,10 @@ RING(fs_errors, struct fs_error, 128 * 1024);
 
 static __always_inline void count_error(const struct error_key *key)
 {
-	struct error_count *found = bpf_map_lookup_elem(&errors, key), first = {.errors = 1};
+	struct error_count *count = bpf_map_lookup_elem(&errors, key), first = {.found = 1};
 
-	if (found)
-		__sync_fetch_and_add(&found->errors, 1);
+	if (count)
+		__sync_fetch_and_add(&count->found, 1);
 	else if (bpf_map_update_elem(&errors, key, &first, BPF_NOEXIST))
 		ACCOUNT(map_full);
 }

@@ -34,12 +34,12 @@ _LOG = re.compile(
 # From 6.12 (and stable kernels) to 6.14 nothing else says so; kernel/mounts.py
 _TURNED = re.compile(r"EXT4-fs \((?P<device>[^)]+)\): Remounting filesystem read-only")
 _NUMBERS = re.compile(r"[0-9]+|0x[0-9a-f]+")
-_DEVICE = re.compile(r"\((?:device )?([\w!.-]+)|(?:on|for)(?: device)? ([\w!.]+)")
+_DEVICE = re.compile(r"\((?:device )?([\w!.-]+)|(?:on|for)(?: device)? ([\w!.-]*[\w!])")
 _KINDS = {"FAT-fs": "vfat", "exFAT-fs": "exfat", "JBD2": "ext4", "Aborting journal": "ext4"}
 # role → how the log says what that hook has said already
 _SAID = {
     "ext4_error": re.compile(r"EXT4-fs error "),
-    "xfs_shutdown": re.compile(r"XFS .*[Ss]hut(ting)? ?down"),
+    "xfs_shutdown": re.compile(r"XFS .*([Ss]hut(ting)? ?down|Please un?mount)"),
     "btrfs_error": re.compile(r"BTRFS: error \(device"),
 }
 
@@ -74,6 +74,7 @@ class Errors(BpfProbe):
         self._no_log = ""
         self._writable: dict[int, str] = {}  # device → where it is mounted
         self._declared: set[int] = set()  # what the log says is read-only
+        self._told: set[int] = set()  # what an event said became read-only
         self._look_at = 0.0
         self._lines: dict[str, float] = {}  # what the log said lately, without its numbers
         self._own = self._repeated = 0  # records made here, and lines that would have been some
@@ -116,7 +117,8 @@ class Errors(BpfProbe):
     def _suspect(self, disk: int, read_only: bool = False) -> None:
         """Look at once whether it turned read-only, even if it was mounted a moment ago."""
         self._look_at = 0.0
-        self._writable.setdefault(disk, "")
+        if disk not in self._told:
+            self._writable.setdefault(disk, "")
         if read_only:
             self._declared.add(disk)
 
@@ -128,6 +130,7 @@ class Errors(BpfProbe):
         for mount in mounted:
             if not mount.filesystem_read_only and mount.number not in self._declared:
                 found.setdefault(mount.number, mount.target)
+        self._told &= {mount.number for mount in mounted} - found.keys()
         return found
 
     def _turned_read_only(self) -> Iterator[Rows]:
@@ -140,6 +143,7 @@ class Errors(BpfProbe):
         for mount in mounts(self.host) if gone else ():
             if mount.number in gone:
                 gone.remove(mount.number)  # once, however often it is mounted
+                self._told.add(mount.number)
                 target = before[mount.number] or mount.target
                 yield self._record("read_only", mount.filesystem, mount.number, target)
 
@@ -199,7 +203,7 @@ class Errors(BpfProbe):
         for name in ("disk", "source", "filesystem"):
             key[name] = row[name]
         keys, values = counts.read()
-        before = values["errors"][keys == key[0]]
+        before = values["found"][keys == key[0]]
         total = int(before[0]) if len(before) else 0
         counts.update(key.tobytes(), (total + 1).to_bytes(8, "little"))
         return row

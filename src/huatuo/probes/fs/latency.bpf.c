@@ -21,8 +21,7 @@ struct file_key {
 
 struct file_row {
 	duration_histogram_t duration DOC("time of system calls on files, seen in windows");
-	counter_t errors
-		DOC("those that failed; of opens only those that found no file are not seen");
+	counter_t errors DOC("those that failed; not opens, which have no file then");
 };
 
 struct {

@@ -19,7 +19,7 @@ class Writeback(BpfProbe):
     is an event, and again each time they have doubled.
     Hooks: writeback:balance_dirty_pages (mm/page-writeback.c).
     Kernels: eight arguments instead of twelve since 6.18.
-    Cost: about 0.3 µs per pause of 10 to 200 ms; nothing while writers are not paused.
+    Cost: about 5 µs, with cold caches, per pause of 10 to 200 ms; nothing while there are none.
     """
 
     priority = 75

@@ -58,7 +58,7 @@ class Disks(Reader):
     @classmethod
     def unavailable(cls, host: Host) -> str:
         disks = host.sys / "block"
-        if any(host.sys.glob("class/nvme/nvme*")) or any(disks.glob("*/device/state")):
+        if any(host.sys.glob("class/nvme/nvme*")) or any(disks.glob("sd*/device/state")):
             return ""
         if any(disks.glob("md*/md/degraded")):
             return ""
@@ -99,18 +99,19 @@ class Disks(Reader):
         yield from self._temperatures(device, directory)
 
     def _temperatures(self, device: str, directory: Path) -> Iterator[Reading]:
-        """hwmon of a disk lies below its device; the first sensor is the one to look at."""
-        for file in sorted(directory.glob("hwmon*/temp*_input")) or sorted(
-            directory.glob("hwmon/hwmon*/temp*_input")
-        ):
-            stem = str(file).removesuffix("_input")
-            label = self.optional(f"{stem}_label").strip() or "disk"
-            if (text := self.optional(str(file)).strip()) and not text.startswith("-"):
-                yield _TEMPERATURE, (device, label), int(text) / 1e3
-            for limit, suffix in (("hot", "max"), ("critical", "crit")):
-                at = self.optional(f"{stem}_{suffix}").strip()
-                if at and not at.startswith("-"):
-                    yield _LIMIT, (device, limit), int(at) / 1e3
+        """hwmon lies below the device; temp1 is the whole disk's, and only its limits count."""
+        folder = next(directory.glob("hwmon/hwmon*"), next(directory.glob("hwmon*"), directory))
+        for file in folder.glob("temp*_input"):
+            label = self.optional(str(file).replace("_input", "_label")).strip() or "disk"
+            if (celsius := self._celsius(file)) is not None:
+                yield _TEMPERATURE, (device, label), celsius
+        for limit, name in (("hot", "temp1_max"), ("critical", "temp1_crit")):
+            if (celsius := self._celsius(folder / name)) is not None:
+                yield _LIMIT, (device, limit), celsius
+
+    def _celsius(self, file: Path) -> float | None:
+        text = self.optional(str(file)).strip()
+        return int(text) / 1e3 if text and not text.startswith("-") else None
 
     def _array(self, directory: Path) -> Iterator[Reading]:
         device = directory.parent.name

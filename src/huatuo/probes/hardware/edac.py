@@ -23,9 +23,10 @@ class Edac(Reader):
     """Corrected and uncorrected memory errors by controller and module.
 
     The kernel's collector of corrected errors (RAS_CEC) may keep them from EDAC; then they are in
-    neither, and in hardware.errors as machine checks. Errors that no module can be named for have
+    neither, and in hardware.ras as machine checks. Errors that no module can be named for have
     the module "unknown".
-    Reads: ce_count, ue_count and dimm*/ in /sys/devices/system/edac/mc (drivers/edac).
+    Reads: ce_noinfo_count, ue_noinfo_count, dimm*/ and rank*/ in /sys/devices/system/edac/mc
+    (drivers/edac/edac_mc_sysfs.c).
     Cost: two small files per memory module.
     """
 
@@ -50,13 +51,10 @@ class Edac(Reader):
             yield _ERRORS, (controller.name, "unknown", severity), int(count or 0)
 
     def _module(self, controller: Path, module: Path) -> Iterator[Reading]:
-        kind = module.name.rstrip("0123456789")
         label = self.optional(f"{module}/dimm_label").strip() or module.name
         for severity, file in (("corrected", "ce"), ("uncorrected", "ue")):
-            count = self.optional(f"{module}/{kind}_{file}_count") or self.text(
-                f"{module}/dimm_{file}_count"
-            )
-            yield _ERRORS, (controller.name, label, severity), int(count)
+            count = int(self.text(f"{module}/dimm_{file}_count"))
+            yield _ERRORS, (controller.name, label, severity), count
 
 
 def _controllers(sys: Path) -> Iterator[Path]:

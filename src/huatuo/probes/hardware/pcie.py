@@ -15,6 +15,7 @@ _ALL = counter("all_errors", "errors of all devices together", "severity")
 _DEVICES = gauge("devices", "devices that report errors")
 _SPEED = gauge("degraded_links", "links below the speed or width that both ends could do")
 _FILES = {"corrected": "correctable", "nonfatal": "nonfatal", "fatal": "fatal"}
+_BRIDGE = "0x0604"
 _SECONDS_BETWEEN_SCANS = 60.0
 
 
@@ -22,11 +23,12 @@ class Pcie(Reader):
     """Corrected and uncorrected errors of PCI Express devices, and links that came up too slow.
 
     Devices without any error so far are left out, and stand in the sum. What an error was is in
-    hardware.errors, as it happens.
+    hardware.ras, as it happens. Some devices, such as graphics cards, slow their link down when
+    idle: it counts as degraded then.
     Reads: aer_dev_correctable, aer_dev_nonfatal and aer_dev_fatal, current_link_* and max_link_* in
     /sys/bus/pci/devices (drivers/pci/pcie/aer.c).
     Kernels: with CONFIG_PCIEAER, 4.19 and later.
-    Cost: three small files per device that has them, and four for the links once a minute.
+    Cost: three small files per device that has them, and seven for its link once a minute.
     """
 
     priority = 60
@@ -66,11 +68,16 @@ class Pcie(Reader):
         yield _SPEED, (), self._degraded
 
     def _is_degraded(self, device: Path) -> bool:
-        """Below what the device itself can do; empty slots have no speed."""
+        """A link counts at the device below it, beside what the port above can do."""
+        if self.text(f"{device}/class").startswith(_BRIDGE):
+            return False
+        port = device.resolve().parent
         for what in ("link_speed", "link_width"):
-            now, most = (self.optional(f"{device}/{when}_{what}") for when in ("current", "max"))
-            present, possible = _number(now), _number(most)
-            if 0 < present < possible < 255:
+            now, *most = (
+                _number(self.optional(f"{end}_{what}"))
+                for end in (f"{device}/current", f"{device}/max", f"{port}/max")
+            )
+            if 0 < now < min(most):
                 return True
         return False
 

@@ -51,10 +51,13 @@ class Thermal(Reader):
         sensor = f"{self.text(f'{zone}/type').strip()} {zone.name.removeprefix('thermal_')}"
         if (celsius := self._celsius(zone / "temp")) is not None:
             yield _TEMPERATURE, (sensor,), celsius
+        lowest: dict[str, float] = {}  # of several of one kind
         for kind in zone.glob("trip_point_*_type"):
-            limit = self._celsius(Path(str(kind).replace("_type", "_temp")))
-            if limit:
-                yield _LIMIT, (sensor, self.text(str(kind)).strip()), limit
+            if limit := self._celsius(Path(str(kind).replace("_type", "_temp"))):
+                name = self.text(str(kind)).strip()
+                lowest[name] = min(limit, lowest.get(name, limit))
+        for name, limit in lowest.items():
+            yield _LIMIT, (sensor, name), limit
 
     def _chip(self, chip: Path) -> Iterator[Reading]:
         name = f"{self.text(f'{chip}/name').strip()} {chip.name}"
