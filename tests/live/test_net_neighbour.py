@@ -56,26 +56,29 @@ def of_kernel(family: int, column: str) -> int:
     return values[0] if column == "entries" else sum(values)
 
 
+def listed(net: Pair) -> int:
+    """All neighbours, with multicast ones: IPv6 has one for each address that it asks for."""
+    flag = "-4" if net.family == socket.AF_INET else "-6"
+    return ip(net.names["client"], f"{flag} neigh show nud all").count("\n")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_neighbours_are_counted(family: int) -> None:
+    """The table is that of all namespaces: others may add a few meanwhile."""
     with pair(family) as net, running(Neighbour) as probe:
         probe.targets = list
         label = {"family": NAMES[family]}
-        entries = value(probe, "entries", **label)
+        before, entries = listed(net), value(probe, "entries", **label)
         made = value(probe, "events_total", event="allocs", **label)
         assert ask_for(net, 40) == 0
-        added = value(probe, "entries", **label) - entries
-        allocated = value(probe, "events_total", event="allocs", **label) - made
+        added = listed(net) - before
+        assert value(probe, "entries", **label) - entries == pytest.approx(added, abs=5)
         assert value(probe, "entries", **label) == pytest.approx(
-            of_kernel(family, "entries"), abs=3
+            of_kernel(family, "entries"), abs=5
         )
-        flag = "-4" if family == socket.AF_INET else "-6"
-        lines = ip(net.names["client"], f"{flag} neigh show dev vc").splitlines()
-        asked = [line for line in lines if line.startswith(FIRST[family][:-2])]
-        listed = sum("lladdr" not in line for line in asked)
-    assert listed == 40
-    assert 40 <= allocated <= 50  # with those of other namespaces meanwhile
-    assert 30 <= added <= 50
+        allocated = value(probe, "events_total", event="allocs", **label) - made
+    assert added >= 40
+    assert added <= allocated <= added + 10
 
 
 def test_neighbours_of_a_container() -> None:
