@@ -16,7 +16,7 @@ from huatuo.enrich.enricher import Enricher
 from huatuo.model.event import Event
 from huatuo.model.metric import edges
 from huatuo.probes.net.receive import Receive
-from tests.live.conftest import HOST, cgroup, disturbed, metric, need, row, running
+from tests.live.conftest import HOST, cgroup, disturbed, emulated, metric, need, row, running
 from tests.live.network import PYTHON, Pair, netns_inode, pair
 from tests.live.stall import stall
 from tests.live.test_net_connection import ss
@@ -283,7 +283,7 @@ def test_a_closed_window_stalls_us(family: int) -> None:
         fill(client)
         time.sleep(2.6)  # the other end answers not more than two probes a second
         read_all(accepted)
-        time.sleep(0.2)
+        time.sleep(0.2 if not emulated() else 2)
         limited = re.search(r"rwnd_limited:([0-9]+)ms", ss(net, "client", client))
         found = drained(probe, net, "")
         stalls = slots(probe, "peer_stall_seconds").sum() - before
