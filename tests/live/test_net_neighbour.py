@@ -127,7 +127,8 @@ def test_a_full_table(family: int) -> None:
             found = [e for b in probe.drain() for e in Enricher(HOST).events(b, Neighbour)]
             label = {"family": NAMES[family]}
             assert value(probe, "limit_entries", **label) == limit
-            assert value(probe, "events_total", event="table_fulls", **label) == before + fulls
+            counted = value(probe, "events_total", event="table_fulls", **label)
+            assert before + fulls <= counted <= of_kernel(family, "table_fulls")
     assert refused >= 30
     check(found, NAMES[family], fulls, limit)
     assert fulls == pytest.approx(refused, abs=3)

@@ -16,7 +16,7 @@ from huatuo.enrich.enricher import Enricher
 from huatuo.model.event import Event
 from huatuo.model.metric import edges
 from huatuo.probes.net.receive import Receive
-from tests.live.conftest import HOST, cgroup, disturbed, emulated, metric, need, row, running
+from tests.live.conftest import HOST, cgroup, disturbed, metric, need, row, running
 from tests.live.network import PYTHON, Pair, netns_inode, pair
 from tests.live.stall import stall
 from tests.live.test_net_connection import ss
@@ -274,6 +274,14 @@ def read_all(end: socket.socket) -> None:
         pass
 
 
+def told(probe: Receive, net: Pair) -> list[Event]:
+    """Events of stalls, of which one comes."""
+    end = time.monotonic() + 10
+    while not (found := drained(probe, net, "")) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_closed_window_stalls_us(family: int) -> None:
     """As long as TCP itself says that the peer's window was the limit; once while it lasts."""
@@ -282,17 +290,18 @@ def test_a_closed_window_stalls_us(family: int) -> None:
         before = slots(probe, "peer_stall_seconds").sum()
         fill(client)
         time.sleep(2.6)  # the other end answers not more than two probes a second
+        found = told(probe, net)
         read_all(accepted)
-        time.sleep(0.2 if not emulated() else 2)
+        time.sleep(0.2)
         limited = re.search(r"rwnd_limited:([0-9]+)ms", ss(net, "client", client))
-        found = drained(probe, net, "")
+        found += told(probe, net)
         stalls = slots(probe, "peer_stall_seconds").sum() - before
         port = client.getsockname()[1]
     assert limited
     assert stalls >= 1
     going_on, *rest = found
     assert (going_on.fields["ended"], rest[0].fields["ended"]) == (0, 1)
-    assert 300e6 <= going_on.fields["duration_ns"] < 2500e6
+    assert 300e6 <= going_on.fields["duration_ns"]
     ended = sum(event.fields["duration_ns"] for event in rest if event.fields["ended"]) / 1e6
     assert ended == pytest.approx(float(limited[1]), abs=100)
     assert ended >= 2500

@@ -48,9 +48,10 @@ def drained(probe: Bonding) -> list[Event]:
 
 
 def until(probe: Bonding, slave: str, change: str) -> list[Event]:
-    """Events up to that one."""
+    """Events up to that one, with metrics collected meanwhile."""
     end, found = time.monotonic() + SECONDS, list[Event]()
     while time.monotonic() < end:
+        list(probe.collect())
         found += drained(probe)
         if one(found, slave, change):
             return found

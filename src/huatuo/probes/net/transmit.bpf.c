@@ -85,7 +85,8 @@ struct late_transmission {
 	enum protocol protocol DOC("of the packet");
 	netns_t netns DOC("network namespace of the socket, or of the device");
 	ifindex_t ifindex DOC("device that sends it");
-	__u32 waiting DOC("packets that still wait behind it");
+	__u32 packets DOC("that left together, it being the first of them");
+	__u32 waiting DOC("packets that still wait behind these");
 	tgid_t tgid DOC("process that connected or listened; 0 if unknown");
 	comm_t comm DOC("name of that process");
 	comm_t qdisc DOC("kind of the queueing discipline");
@@ -173,7 +174,7 @@ struct wait {
 
 static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb,
 				   const struct socket_owner *owner, const struct wait *found,
-				   __u64 now)
+				   int packets, __u64 now)
 {
 	struct late_transmission *record =
 		event_reserve(&late_transmissions, sizeof(*record),
@@ -197,6 +198,7 @@ static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb,
 	record->netns = found->netns;
 	if (device_netns(skb) == found->netns)
 		record->ifindex = skb->dev->ifindex;
+	record->packets = packets;
 	record->waiting = BPF_CORE_READ(qdisc, q.qlen);
 	FILL_OWNER(record, owner);
 	BPF_CORE_READ_STR_INTO(&record->qdisc, qdisc, ops, id);
@@ -281,7 +283,7 @@ int BPF_PROG(qdisc_dequeue, struct Qdisc *qdisc, const void *queue, int packets,
 		owner = socket_owner(sk);
 	if (dequeued(skb, owner, now, &first) &&
 	    (first.queue >= queue_threshold || first.stack >= stack_threshold))
-		report(qdisc, skb, owner, &first, now);
+		report(qdisc, skb, owner, &first, packets, now);
 	next = skb->next;
 	for (int i = 1; i < BULK && next; i++) {
 		dequeued(next, NULL, now, &other);

@@ -18,7 +18,8 @@ class Transmit(BpfProbe):
     A packet belongs to the container of its socket as long as it has one: until it leaves its
     network namespace. What TCP holds back itself to pace a connection does not count. Packets that
     find an empty queue pass it by, and are not counted; what waits in the device below shows up as
-    a queue above it.
+    a queue above it. Of packets that leave together, as a driver may ask for, all are counted and
+    the first may be an event.
 
     Hooks: qdisc:qdisc_enqueue (net/core/dev.c), before 5.15 net:net_dev_queue instead;
     qdisc:qdisc_dequeue (net/sched/sch_generic.c).
@@ -39,4 +40,6 @@ class Transmit(BpfProbe):
         before = ""
         if fields["stack_ns"] > fields["queue_ns"]:
             before = f", {show_duration(fields['stack_ns'] / 1e9)} after TCP had sent it"
-        return f"{protocol} {flow(fields)}: a packet waited {waited} in {device}{before}"
+        others = fields["packets"] - 1
+        more = f", and {others} more with it" if others > 0 else ""
+        return f"{protocol} {flow(fields)}: a packet waited {waited} in {device}{before}{more}"
