@@ -92,8 +92,8 @@ def test_each_packet_waits_for_those_before_it(family: int) -> None:
         assert wait <= until_received + 0.0002
         assert wait == pytest.approx(until_received, abs=1.0 if disturbed() else 0.01)
     longest = max(event.fields["queue_ns"] for event in found)
-    assert longest >= (20 - 2) * 9.8 * MS, "two fit into the bucket"
-    assert counted[slot_of(0.067) :].sum() >= 10
+    assert longest >= 100 * MS, "all were sent at once"
+    assert counted[slot_of(0.067) :].sum() >= 5
     for event in found:
         assert event.fields["protocol"] == "udp"
         assert event.fields["qdisc"] == "tbf"
@@ -176,7 +176,6 @@ def test_what_tcp_paces_itself_is_no_waiting() -> None:
 SENDING = """
 import socket, sys, time
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 for _ in range(12):
     s.sendall(bytes(900))
 s.shutdown(socket.SHUT_WR)
@@ -188,7 +187,6 @@ def test_packets_belong_to_the_container_and_process_that_send() -> None:
     with pair() as net, cgroup("transmit") as group, running(Connection):
         with running(Transmit, **ALL, queue_threshold=20 * MS) as probe:
             net.tc("client", SLOW)
-            net.sysctl("client", "ipv4/tcp_autocorking", 0)  # a packet for each send()
             server = net.listen()
             where = [net.address("server"), str(server.getsockname()[1])]
             argv = ["ip", "netns", "exec", net.names["client"], PYTHON, "-c", SENDING]
@@ -200,9 +198,9 @@ def test_packets_belong_to_the_container_and_process_that_send() -> None:
                 assert sender.wait(60) == 0
             counted = slots(probe, "queue_seconds", container=group.id)
             found = drained(probe, net)
-    assert found
+            segments = net.count("client", "Tcp.OutSegs")
+    assert 1 <= len(found) <= counted[slot_of(0.02) :].sum() <= counted.sum() <= segments
     need(found[0].process, "this kernel keeps no owners with sockets (before 5.11)")
-    assert counted.sum() >= 12
     for event in found:
         assert event.fields["remote_port"] == int(where[1])
         assert event.process and event.process.comm.startswith("python")

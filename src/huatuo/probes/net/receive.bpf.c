@@ -297,13 +297,31 @@ static __always_inline __u32 since(__u32 jiffies)
 	return (__u32)bpf_jiffies64() - jiffies;
 }
 
+struct { /* socket → since when it stalls, of stalls that were told while they last */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u32);
+} told SEC(".maps");
+
+static __always_inline bool is_told(struct sock *sk, __u32 began)
+{
+	__u64 key = (__u64)sk;
+	__u32 *known = bpf_map_lookup_elem(&told, &key);
+
+	if (known && *known == began)
+		return true;
+	bpf_map_update_elem(&told, &key, &began, BPF_ANY);
+	return false;
+}
+
 /* The other end had closed its window; does this segment open it? */
 static __always_inline void end_of_stall(struct sock *sk, struct sk_buff *skb, struct tcp_sock *tcp)
 {
 	__u64 header = (__u64)skb->head + ((struct sk_buff___transport *)skb)->transport_header;
 	struct tcp_sock___chrono *chrono = (struct tcp_sock___chrono *)tcp;
 	struct socket_owner *owner = socket_owner(sk);
-	__u64 cgroup = owned_cgroup(sk, owner), duration, before;
+	__u64 cgroup = owned_cgroup(sk, owner), duration;
 	__u32 netns = socket_netns(sk);
 	struct peer_stall *record;
 	struct tcp_row *row;
@@ -316,8 +334,7 @@ static __always_inline void end_of_stall(struct sock *sk, struct sk_buff *skb, s
 	row = window ? tcp_row(cgroup, netns) : NULL;
 	if (row)
 		histogram_add(&row->peer_stall, duration);
-	before = since(tcp->rcv_tstamp) * jiffy_ns; /* ago the last acknowledgement came */
-	if (duration < stall_threshold || (!window && duration - before >= stall_threshold))
+	if (duration < stall_threshold || (!window && is_told(sk, tcp->chrono_start)))
 		return;
 	record = event_reserve(&peer_stalls, sizeof(*record), bucket_of(cgroup, netns),
 			       bpf_ktime_get_ns());
