@@ -24,7 +24,9 @@ from tests.live.test_net_connection import ss
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 PREFIX = "huatuo_net_receive_"
+ALWAYS = {"window": 10**9, "every": 10**9}
 ALL = {"sample_every": 1, "max_per_second": 1_000_000, "max_per_second_per_container": 1_000_000}
+ALL |= ALWAYS
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 NET_RX = 3
 MS = 1_000_000
@@ -335,7 +337,7 @@ def test_setting_the_clock_makes_no_events() -> None:
 
 def test_storm_adds_up() -> None:
     """Every packet an event: produced = delivered + suppressed + lost."""
-    with pair() as net, running(Receive, sample_every=1, stack_threshold=0) as probe:
+    with pair() as net, running(Receive, **ALWAYS, sample_every=1, stack_threshold=0) as probe:
         sender, _receiver = datagrams(net)
         before = slots(probe, "stack_seconds").sum()
         for _ in range(20_000):
@@ -348,9 +350,25 @@ def test_storm_adds_up() -> None:
     assert account.suppressed["rate_limited"] > 15_000
 
 
-def test_stamps_are_asked_for_only_while_it_runs() -> None:
-    with running(Receive, **ALL) as probe:
-        assert metric(probe, PREFIX + "stack_seconds") is not None
-        stamping = probe._stamping
-        assert stamping is not None
-    assert stamping.fileno() == -1
+def test_what_is_seen_in_windows_stands_for_all() -> None:
+    """A third of the time: a third of the packets, and between windows nothing is attached."""
+    with pair() as net, running(Receive, sample_every=1, window=200 * MS, every=600 * MS) as probe:
+        sender, _receiver = datagrams(net)
+        before, began = slots(probe, "stack_seconds").sum(), time.monotonic()
+        packets = attached = 0
+        while (took := time.monotonic() - began) < 6:
+            sender.send(b"x")
+            packets += 1
+            time.sleep(0.001)
+            list(probe.drain())
+            assert probe.object
+            links = any(program.links for program in probe.object.programs)
+            assert links == (probe._stamping is not None)
+            attached += links
+        seen = slots(probe, "stack_seconds").sum() - before
+        observed = metric(probe, PREFIX + "observed_seconds_total").values[0]
+        assert probe.hooks
+    assert probe.duty() == pytest.approx(1 / 3)
+    assert observed == pytest.approx(took / 3, rel=0.2)
+    assert seen >= attached * 0.9
+    assert seen * took / observed == pytest.approx(packets, rel=0.2 if not disturbed() else 0.5)

@@ -112,10 +112,9 @@ class BpfProbe(Probe):
         return [p.hook for p in self.object.programs if p.links]
 
     def start(self) -> None:
-        tunables = dict(self.settings)
-        for variable in self.btf().variables(".rodata"):
-            if variable.name in _INTERNAL:
-                tunables[variable.name] = _INTERNAL[variable.name](self.host)
+        values = self.settings | {name: value(self.host) for name, value in _INTERNAL.items()}
+        names = [variable.name for variable in self.btf().variables(".rodata")]
+        tunables = {name: values[name] for name in names}  # some settings are Python's only
         opened = self._open(tunables)
         try:
             opened.load()

@@ -13,8 +13,8 @@ from huatuo.kernel.object import BpfObject
 from huatuo.model.record import RecordBatch
 from huatuo.model.units import show_duration
 from huatuo.probes.base import Account
-from huatuo.probes.bpf import BpfProbe
 from huatuo.probes.net.flow import flow, local, remote
+from huatuo.probes.windows import Windowed
 
 __all__ = ["Receive"]
 
@@ -27,20 +27,21 @@ _REACHED = {
 }
 
 
-class Receive(BpfProbe):
+class Receive(Windowed):
     """How late received packets reach the network stack, TCP and the program that reads them.
 
     All counted from when the driver hands a packet over: to the stack is the wait in a CPU's
     backlog, to TCP filters and the socket's own backlog come in, to the reader the wait until it
-    reads (UDP: that is done with it). One of `sample_every` packets is in the histograms; the
-    thresholds see every packet. What TCP sends to this very host counts from its being sent until
+    reads (UDP: that is done with it). Seen in windows, half a second of every ten, in which one of
+    `sample_every` packets is in the histograms and the thresholds see every packet: the true rate
+    is that of the count divided by that of huatuo_net_receive_observed_seconds_total. What TCP sends to this very host counts from its being sent until
     it is in the stack.
     Received segments also tell TCP's round-trip time, and how long the peer's closed window kept
     us from sending. IPv4 and IPv6, TCP and UDP.
 
     Hooks: net:netif_receive_skb (net/core/dev.c), tcp:tcp_probe (net/ipv4/tcp_input.c),
-    skb:skb_copy_datagram_iovec (net/core/datagram.c), skb_consume_udp() (net/ipv4/udp.c). While it
-    runs a socket asks the kernel to stamp received packets, which costs about 30 ns per packet
+    skb:skb_copy_datagram_iovec (net/core/datagram.c), skb_consume_udp() (net/ipv4/udp.c). In a
+    window a socket asks the kernel to stamp received packets, which costs about 30 ns per packet
     unless somebody else has asked already.
     Kernels: process, and container on cgroup v1, of TCP segments since 5.11.
     Cost: about 20 ns per packet and stage, and entering the program; 5 µs per record.
@@ -67,14 +68,28 @@ class Receive(BpfProbe):
     def start(self) -> None:
         super().start()
         try:
-            self._stamping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._stamping.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+            self._ask_for_stamps()
         except OSError as error:
             self.stop()
             raise KernelLacks(f"the kernel does not stamp packets: {error.strerror}") from error
 
     def stop(self) -> None:
         super().stop()
+        self._stop_stamps()
+
+    def open_window(self) -> None:
+        self._ask_for_stamps()
+        super().open_window()
+
+    def close_window(self) -> None:
+        super().close_window()
+        self._stop_stamps()
+
+    def _ask_for_stamps(self) -> None:
+        self._stamping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._stamping.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+
+    def _stop_stamps(self) -> None:
         if self._stamping is not None:
             self._stamping.close()
             self._stamping = None

@@ -74,6 +74,13 @@ struct {
 	__type(value, __u64);
 } queued SEC(".maps");
 
+struct { /* what is in the table from before is of packets that are gone */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} window_began SEC(".maps");
+
 struct late_transmission {
 	ktime_ns_t time DOC("when it left the queue");
 	cgroup_id_t cgroup DOC("container that sends");
@@ -146,8 +153,9 @@ static __always_inline int enqueued(struct sk_buff *skb)
 /* Since when it has been queued; 0 if that is not known. */
 static __always_inline __u64 queued_since(struct sk_buff *skb, __u64 now)
 {
-	__u64 hash = hash_of(address_of(skb), skb), word;
-	__u64 *place = place_of(hash);
+	__u64 hash = hash_of(address_of(skb), skb), word, since;
+	__u64 *place = place_of(hash), *began;
+	__u32 zero = 0;
 
 	if (!place)
 		return 0;
@@ -155,7 +163,9 @@ static __always_inline __u64 queued_since(struct sk_buff *skb, __u64 now)
 	if (!word || (word ^ hash) & ~TIME_MASK)
 		return 0;
 	*place = 0;
-	return now - ((now - word) & TIME_MASK);
+	since = now - ((now - word) & TIME_MASK);
+	began = bpf_map_lookup_elem(&window_began, &zero);
+	return began && since > *began ? since : 0;
 }
 
 static __always_inline enum protocol protocol_of(__u32 number)
