@@ -71,9 +71,7 @@ def need_bpf() -> None:
 
 
 @contextmanager
-def running(
-    probe_class: type[AnyProbe], host: Host = HOST, **settings: int
-) -> Iterator[AnyProbe]:
+def running(probe_class: type[AnyProbe], host: Host = HOST, **settings: int) -> Iterator[AnyProbe]:
     """The started probe; the test is skipped where this kernel cannot run it."""
     module = probe_class.__module__
     if module.startswith("huatuo.probes."):  # what discover() does for all of them

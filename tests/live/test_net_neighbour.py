@@ -1,4 +1,4 @@
-"""net.neighbour against so many neighbours, `ip neigh`, and senders that are told of a full table."""
+"""net.neighbour against so many neighbours, `ip neigh`, and what senders are told."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ pytestmark = pytest.mark.live
 PREFIX = "huatuo_net_neighbour_"
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 NAMES: dict[int, str] = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
-FIRST: dict[int, str] = {socket.AF_INET: "10.99.0.100", socket.AF_INET6: "fd99::100"}  # nobody has these
-TELL_ERRORS: dict[int, tuple[int, int]] = {  # IP_RECVERR, IPV6_RECVERR: the sender is told why it could not
+FIRST: dict[int, str] = {
+    socket.AF_INET: "10.99.0.100",
+    socket.AF_INET6: "fd99::100",
+}  # nobody has these
+TELL_ERRORS: dict[
+    int, tuple[int, int]
+] = {  # IP_RECVERR, IPV6_RECVERR: the sender is told why it could not
     socket.AF_INET: (socket.IPPROTO_IP, 11),
     socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
 }

@@ -1,4 +1,4 @@
-"""net.transmit against queues that are served at a known rate, and when packets came out of them."""
+"""net.transmit against queues served at a known rate, and when packets came out of them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_link_of_known_delay(family: int) -> None:
         counted = slots(probe, "queue_seconds") - before
         found = [e for e in drained(probe, net) if e.fields["local_port"] == port]
     assert counted[slot_of(0.08) :].sum() >= 5
-    assert 5 <= sum(event.fields["packets"] for event in found)
+    assert sum(event.fields["packets"] for event in found) >= 5
     for event in found:
         until_received = took[event.fields["length_bytes"]] * 1e9
         assert 80 * MS <= event.fields["queue_ns"] <= until_received + 0.2 * MS
@@ -190,21 +190,25 @@ s.recv(1)
 
 def test_packets_belong_to_the_container_and_process_that_send() -> None:
     """Of a container's packets not more are counted than TCP has sent segments there."""
-    with pair() as net, cgroup("transmit") as group, running(Connection):
-        with running(Transmit, **ALL, queue_threshold=20 * MS) as probe:
-            net.tc("client", SLOW)
-            server = net.listen()
-            where = [net.address("server"), str(server.getsockname()[1])]
-            argv = ["ip", "netns", "exec", net.names["client"], PYTHON, "-c", SENDING]
-            with group.start([*argv, *where]) as sender:
-                accepted, _ = server.accept()
-                while accepted.recv(65536):
-                    pass
-                accepted.close()
-                assert sender.wait(60) == 0
-            counted = slots(probe, "queue_seconds", container=group.id)
-            found = [e for e in drained(probe, net) if e.fields["protocol"] == "tcp"]
-            segments = net.count("client", "Tcp.OutSegs")
+    with (
+        pair() as net,
+        cgroup("transmit") as group,
+        running(Connection),
+        running(Transmit, **ALL, queue_threshold=20 * MS) as probe,
+    ):
+        net.tc("client", SLOW)
+        server = net.listen()
+        where = [net.address("server"), str(server.getsockname()[1])]
+        argv = ["ip", "netns", "exec", net.names["client"], PYTHON, "-c", SENDING]
+        with group.start([*argv, *where]) as sender:
+            accepted, _ = server.accept()
+            while accepted.recv(65536):
+                pass
+            accepted.close()
+            assert sender.wait(60) == 0
+        counted = slots(probe, "queue_seconds", container=group.id)
+        found = [e for e in drained(probe, net) if e.fields["protocol"] == "tcp"]
+        segments = net.count("client", "Tcp.OutSegs")
     assert 1 <= len(found) <= counted[slot_of(0.02) :].sum() <= counted.sum() <= segments
     need(found[0].process, "this kernel keeps no owners with sockets (before 5.11)")
     for event in found:

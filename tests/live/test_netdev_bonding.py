@@ -35,7 +35,7 @@ def bond(name: str, device: str, slaves: tuple[str, ...], options: str) -> None:
 
 @contextmanager
 def ends() -> Iterator[tuple[str, str, Host]]:
-    """Two namespaces joined by two links, s0–p0 and s1–p1, and the host that the first makes."""
+    """Two namespaces joined by two links, s0 to p0 and s1 to p1, and the first as a host."""
     with namespace("near") as near, namespace("far") as far, host_in(near) as host:
         for slave, peer in zip(SLAVES, PEERS, strict=True):
             ip(near, f"link add {slave} type veth peer name {peer} netns {far}")

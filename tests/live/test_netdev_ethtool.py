@@ -69,7 +69,9 @@ def test_packets_that_the_driver_dropped(tmp_path: Path) -> None:
     dropped = {name: value for name, value in found.items() if "drop" in str(name[1])}
     ((key, value),) = dropped.items()
     assert key[0] == "vc"
-    assert value == sum(v for name, v in shown.items() if re.fullmatch(r"rx_queue_\d+_\w*drops", name))
+    assert value == sum(
+        v for name, v in shown.items() if re.fullmatch(r"rx_queue_\d+_\w*drops", name)
+    )
     assert value - before == 50
 
 

@@ -83,22 +83,25 @@ def test_each_loss_of_the_link_is_told_once() -> None:
 
 def test_what_appears_is_switched_and_vanishes() -> None:
     """With driver, versions and bus as `ethtool -i` has them."""
-    with namespace("link") as name, host_in(name) as host:
-        with running(DeviceLink, host, **NO_LIMIT) as probe:
-            ip(name, "link add br9 type bridge")
-            ip(name, "link set br9 up")
-            found = until(probe, "br9", "admin_up")
-            shown = subprocess.run(
-                ["ip", "netns", "exec", name, "ethtool", "-i", "br9"],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-            index = sysfs(host, "br9", "ifindex")
-            ip(name, "link set br9 down")
-            found += until(probe, "br9", "admin_down")
-            ip(name, "link del br9")
-            found += until(probe, "br9", "vanished")
+    with (
+        namespace("link") as name,
+        host_in(name) as host,
+        running(DeviceLink, host, **NO_LIMIT) as probe,
+    ):
+        ip(name, "link add br9 type bridge")
+        ip(name, "link set br9 up")
+        found = until(probe, "br9", "admin_up")
+        shown = subprocess.run(
+            ["ip", "netns", "exec", name, "ethtool", "-i", "br9"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        index = sysfs(host, "br9", "ifindex")
+        ip(name, "link set br9 down")
+        found += until(probe, "br9", "admin_down")
+        ip(name, "link del br9")
+        found += until(probe, "br9", "vanished")
     changes = [str(e.fields["change"]) for e in found if "carrier" not in str(e.fields["change"])]
     assert changes == ["appeared", "admin_up", "admin_down", "vanished"]
     assert {event.fields["kind"] for event in found} == {"bridge"}

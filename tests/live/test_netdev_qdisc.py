@@ -57,7 +57,7 @@ def send(net: Pair, count: int, ports: int = 1) -> None:
 
 
 def test_packets_that_a_bucket_let_pass_held_and_dropped() -> None:
-    """The queue holds ten, and none leaves it while we look: 800 bit/s are a packet in ten seconds."""
+    """The queue holds ten, and none leaves while we look: a packet takes ten seconds."""
     with client() as (net, host):
         net.tc("client", f"tbf rate 800bit burst 2000 limit {FRAME * 10}")
         send(net, 60)

@@ -98,7 +98,9 @@ def now() -> tuple[Events, dict[tuple[object, ...], float]]:
     with running(Rdma) as probe:
         found = samples(probe)
         assert probe.collect_errors == 0
-    events = {str(key[2]): v for key, v in found.get("events_total", {}).items() if key[0] == DEVICE}
+    events = {
+        str(key[2]): v for key, v in found.get("events_total", {}).items() if key[0] == DEVICE
+    }
     return events, found.get("port_active", {})
 
 

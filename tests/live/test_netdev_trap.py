@@ -37,7 +37,9 @@ def udp(size: int) -> bytes:
     """An Ethernet frame with a datagram from 192.0.2.1:1000 to 192.0.2.2:2000, hop limit 1."""
     addresses = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2")
     ip = struct.pack("!BBHHHBBH", 0x45, 0, 28 + size, 0, 0, 1, socket.IPPROTO_UDP, 0) + addresses
-    return bytes(12) + b"\x08\x00" + ip + struct.pack("!HHHH", 1000, 2000, 8 + size, 0) + bytes(size)
+    return (
+        bytes(12) + b"\x08\x00" + ip + struct.pack("!HHHH", 1000, 2000, 8 + size, 0) + bytes(size)
+    )
 
 
 class Driver:

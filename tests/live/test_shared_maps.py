@@ -1,8 +1,7 @@
-"""Maps that probes share: in whatever order these start and stop, the rest finds what it looks up."""
+"""Maps that probes share: in whatever order these start and stop, the rest finds its own."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 SHARING = ("net.connection", "net.drop", "net.receive", "net.retransmit", "net.transmit")
 ORDERS = (SHARING, SHARING[::-1], ("net.retransmit", "net.receive", "net.drop", "net.connection"))
+DESCRIPTORS = Path("/proc/self/fd")
 NO_LIMIT = {"max_per_second": 1_000_000, "max_per_second_per_container": 1_000_000}
 
 
@@ -37,9 +37,9 @@ def started(names: Sequence[str]) -> dict[str, Probe]:
 def maps() -> Counter[str]:
     """Ids of the BPF maps that this process has open → by how many descriptors."""
     found: Counter[str] = Counter()
-    for fd in os.listdir("/proc/self/fd"):
+    for fd in DESCRIPTORS.iterdir():
         try:
-            lines = Path("/proc/self/fdinfo", fd).read_text().splitlines()
+            lines = Path("/proc/self/fdinfo", fd.name).read_text().splitlines()
         except OSError:
             continue  # the directory's own
         found.update(line.split()[1] for line in lines if line.startswith("map_id"))
@@ -89,7 +89,7 @@ def test_in_any_order(order: Sequence[str]) -> None:
 
 
 def test_many_starts_and_stops_leave_nothing() -> None:
-    before, descriptors = maps(), len(os.listdir("/proc/self/fd"))
+    before, descriptors = maps(), len(list(DESCRIPTORS.iterdir()))
     for order in (*ORDERS, *ORDERS):
         probes = started(order)
         for probe in list(probes.values())[::2]:
@@ -99,7 +99,7 @@ def test_many_starts_and_stops_leave_nothing() -> None:
             probe.stop()
             probe.stop()
     assert maps() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(DESCRIPTORS.iterdir())) == descriptors
 
 
 def test_a_probe_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""BPF probes whose programs would cost too much for always: attached in windows, time after time."""
+"""BPF probes whose programs would cost too much for always: they are attached in windows."""
 
 from __future__ import annotations
 

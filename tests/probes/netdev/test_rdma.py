@@ -10,7 +10,7 @@ from tests.probes.tree import samples
 
 
 def tree(root: Path, ports: dict[str, dict[str, str]]) -> Host:
-    """"mlx5_0/1" → file below that port → its content."""
+    """Files by port (mlx5_0/1): name below it → content."""
     for place, files in ports.items():
         device, port = place.split("/")
         for name, content in files.items():

@@ -32,12 +32,12 @@ class Receive(Windowed):
 
     All counted from when the driver hands a packet over: to the stack is the wait in a CPU's
     backlog, to TCP filters and the socket's own backlog come in, to the reader the wait until it
-    reads (UDP: that is done with it). Seen in windows, half a second of every ten, in which one of
-    `sample_every` packets is in the histograms and the thresholds see every packet: the true rate
-    is that of the count divided by that of huatuo_net_receive_observed_seconds_total. What TCP sends to this very host counts from its being sent until
-    it is in the stack.
-    Received segments also tell TCP's round-trip time, and how long the peer's closed window kept
-    us from sending. IPv4 and IPv6, TCP and UDP.
+    reads (UDP: that is done with it). What TCP sends to this very host counts from its being sent
+    until it is in the stack. Received segments also tell TCP's round-trip time, and how long the
+    peer's closed window kept us from sending. IPv4 and IPv6, TCP and UDP.
+    Seen in windows, half a second of every ten, in which one of `sample_every` packets is in the
+    histograms and the thresholds see every packet. The true rate is that of the count divided by
+    that of huatuo_net_receive_observed_seconds_total.
 
     Hooks: net:netif_receive_skb (net/core/dev.c), tcp:tcp_probe (net/ipv4/tcp_input.c),
     skb:skb_copy_datagram_iovec (net/core/datagram.c), skb_consume_udp() (net/ipv4/udp.c). In a

@@ -186,9 +186,8 @@ static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb,
 				   const struct socket_owner *owner, const struct wait *found,
 				   int packets, __u64 now)
 {
-	struct late_transmission *record =
-		event_reserve(&late_transmissions, sizeof(*record),
-			      bucket_of(found->cgroup, found->netns), now);
+	struct late_transmission *record = event_reserve(
+		&late_transmissions, sizeof(*record), bucket_of(found->cgroup, found->netns), now);
 	struct packet_ends ends;
 
 	if (!record)

@@ -31,7 +31,9 @@ class Trap(BpfProbe):
     @classmethod
     def unavailable(cls, host: Host) -> str:
         known = kernel_enum("devlink_trap_type")
-        return super().unavailable(host) or ("" if known else "this kernel is built without devlink")
+        return super().unavailable(host) or (
+            "" if known else "this kernel is built without devlink"
+        )
 
     @classmethod
     def describe(cls, fields: dict[str, Any]) -> str:
