@@ -23,7 +23,8 @@ from tests.live.stall import stall
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 PREFIX = "huatuo_net_transmit_"
-ALL = {"max_per_second": 1_000_000, "max_per_second_per_container": 1_000_000}
+NO_LIMIT = {"max_per_second": 1_000_000, "max_per_second_per_container": 1_000_000}
+ALL = {"window": 10**9, "every": 10**9} | NO_LIMIT
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 SLOW = "tbf rate 800kbit burst 2000 limit 200000"  # 100 bytes per millisecond
 SIZE = 958  # with the headers of UDP, IPv4 and Ethernet: a packet takes 10 ms
@@ -217,10 +218,32 @@ def test_packets_belong_to_the_container_and_process_that_send() -> None:
         assert event.container and event.container.cgroup == f"/{group.directory.name}"
 
 
+def test_what_was_queued_before_a_window_is_not_known() -> None:
+    """Packets pass by all the time, and wait 1 ms at most: none may seem to wait for a window."""
+    with pair() as net, running(Transmit, **NO_LIMIT, window=100 * MS, every=300 * MS) as probe:
+        need(probe.duty() < 1, "on this kernel it is attached always")
+        net.tc("client", "tbf rate 8mbit burst 2000 limit 200000")
+        receiver = net.socket("server", socket.SOCK_DGRAM)
+        receiver.bind((net.address("server"), 0))
+        sender = net.socket("client", socket.SOCK_DGRAM)
+        sender.connect(receiver.getsockname()[:2])
+        before = slots(probe, "queue_seconds")
+        found, end = list[Event](), time.monotonic() + 4
+        while time.monotonic() < end:
+            for _ in range(5):
+                sender.send(b"x" * SIZE)
+            time.sleep(0.01)
+            found += drained(probe, net)
+        counted = slots(probe, "queue_seconds") - before
+    assert counted.sum() > 20
+    assert counted[slot_of(0.15) :].sum() == 0
+    assert found == []
+
+
 def test_storm_adds_up() -> None:
     """Every packet an event: produced = delivered + suppressed + lost."""
     packets = 5000
-    with pair() as net, running(Transmit, queue_threshold=0) as probe:
+    with pair() as net, running(Transmit, queue_threshold=0, window=1, every=1) as probe:
         net.tc("client", "tbf rate 1gbit burst 100000 limit 10000000")
         before = slots(probe, "queue_seconds").sum()
         receiver = net.socket("server", socket.SOCK_DGRAM)
