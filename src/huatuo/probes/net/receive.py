@@ -44,7 +44,9 @@ class Receive(Windowed):
     window a socket asks the kernel to stamp received packets, which costs about 30 ns per packet
     unless somebody else has asked already.
     Kernels: process, and container on cgroup v1, of TCP segments since 5.11.
-    Cost: about 20 ns per packet and stage, and entering the program; 5 µs per record.
+    Cost: in a window 20 to 40 ns per packet and stage, and entering the programs: 0.8 µs of a
+    request and its answer over loopback, which is 5 % of it and the reason for the windows; about
+    1 ms of CPU time per window; 5 µs per record.
     """
 
     priority = 55
