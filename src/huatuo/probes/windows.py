@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,10 @@ __all__ = ["Windowed"]
 
 class Windowed(BpfProbe):
     """All programs are attached for `window` of every `every`; it begins with a window."""
+
+    stays: ClassVar[
+        Collection[str]
+    ] = ()  # roles that are never detached; they see to it themselves
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         super().__init__(host, settings)
@@ -80,7 +85,7 @@ class Windowed(BpfProbe):
 
     def close_window(self) -> None:
         opened = self._running()
-        for role in {program.role for program in opened.programs}:
+        for role in {program.role for program in opened.programs} - set(self.stays):
             opened.detach(role)
 
     def collect(self) -> Iterator[Metric]:

@@ -147,7 +147,10 @@ RING(peer_stalls, struct peer_stall, 64 * 1024);
 static const struct tcp_row empty_tcp;
 static const struct user_row empty_user;
 
-/* What to add to CLOCK_MONOTONIC to get the clock of the stamps; kept right by user space. */
+/*
+ * What to add to CLOCK_MONOTONIC to get the clock of the stamps; kept right by user space. 0
+ * between windows.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -185,6 +188,15 @@ static __always_inline __u64 monotonic(__u64 stamp)
 	__u64 *offset = bpf_map_lookup_elem(&realtime_offset, &zero);
 
 	return offset && stamp >= *offset ? stamp - *offset : stamp;
+}
+
+/* For the program that stays attached between windows. */
+static __always_inline bool is_window(void)
+{
+	__u32 zero = 0;
+	__u64 *offset = bpf_map_lookup_elem(&realtime_offset, &zero);
+
+	return offset && *offset;
 }
 
 /* Samples are taken at random distances, or two connections in turn would not be seen alike. */
@@ -468,7 +480,7 @@ int BPF_PROG(read__tcp, struct sk_buff *skb, int length)
 SEC("fentry/skb_consume_udp")
 int BPF_PROG(read_udp__tcp, struct sock *sk, struct sk_buff *skb, int length)
 {
-	return udp_read(ctx, skb, socket_netns(sk));
+	return is_window() ? udp_read(ctx, skb, socket_netns(sk)) : 0;
 }
 
 /* Without fentry only packets whose data is not in one piece, as most drivers make them. */

@@ -86,7 +86,7 @@ int BPF_PROG(devlink_trap_report, void *devlink, struct sk_buff *skb,
 	struct trap_row *row;
 
 	__builtin_memset(&key, 0, sizeof(key));
-	BPF_CORE_READ_STR_INTO(&key.trap, metadata, trap_name);
+	bpf_probe_read_kernel_str(key.trap, NAME, BPF_CORE_READ(metadata, trap_name));
 	key.type = BPF_CORE_READ(metadata, trap_type);
 	row = counter_row(&traps, &key, &empty_row);
 	if (row)
@@ -98,7 +98,7 @@ int BPF_PROG(devlink_trap_report, void *devlink, struct sk_buff *skb,
 	record->time = now;
 	record->length = BPF_CORE_READ(skb, len);
 	__builtin_memcpy(record->trap, key.trap, sizeof(key.trap));
-	BPF_CORE_READ_STR_INTO(&record->group, metadata, trap_group_name);
+	bpf_probe_read_kernel_str(record->group, NAME, BPF_CORE_READ(metadata, trap_group_name));
 	record->type = key.type;
 	device = BPF_CORE_READ(metadata, input_dev);
 	record->netns = BPF_CORE_READ(device, nd_net.net, ns.inum);
