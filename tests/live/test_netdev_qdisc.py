@@ -35,6 +35,7 @@ SAME = {  # what `tc` calls it → family
 @contextmanager
 def client() -> Iterator[tuple[Pair, Host]]:
     with pair() as net, host_in(net.names["client"]) as host:
+        net.sysctl("client", "ipv6/conf/all/disable_ipv6", 1)  # it speaks unasked
         yield net, host
 
 
