@@ -370,6 +370,6 @@ def test_what_is_seen_in_windows_stands_for_all() -> None:
         observed = metric(probe, PREFIX + "observed_seconds_total").values[0]
         assert probe.hooks
     assert probe.duty() == pytest.approx(1 / 3)
-    assert observed == pytest.approx(took / 3, rel=0.2)
+    assert observed == pytest.approx(took / 3, rel=0.2 if not disturbed() else 0.5)
     assert seen >= attached * 0.9
     assert seen * took / observed == pytest.approx(packets, rel=0.2 if not disturbed() else 0.5)

@@ -35,7 +35,7 @@ SAME = {  # what `tc` calls it → family
 @contextmanager
 def client() -> Iterator[tuple[Pair, Host]]:
     with pair() as net, host_in(net.names["client"]) as host:
-        net.sysctl("client", "ipv6/conf/all/disable_ipv6", 1)  # it speaks unasked
+        net.without_ipv6()
         yield net, host
 
 
@@ -92,7 +92,7 @@ def test_children_of_one_kind_are_added_up() -> None:
     with namespace("queues") as name, host_in(name) as host:
         ip(name, "link add vc numtxqueues 4 numrxqueues 4 type veth peer name vs numrxqueues 4")
         net = Pair({"client": name, "server": name})
-        net.sysctl("client", "ipv6/conf/all/disable_ipv6", 1)  # it speaks unasked
+        net.without_ipv6()
         ip(name, "link set vs up")
         ip(name, "link set vc up")
         net.tc("client", "mq")
