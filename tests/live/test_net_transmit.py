@@ -174,7 +174,7 @@ def test_what_tcp_paces_itself_is_no_waiting() -> None:
         counted = slots(probe, "queue_seconds") - before
         found = drained(probe, net)
     assert took >= 1, "it was not paced"
-    assert counted.sum() > 5
+    assert counted.sum() >= 3  # packets of several segments
     assert counted[slot_of(0.05) :].sum() == 0 or disturbed()
     assert found == [] or disturbed()
 
