@@ -28,6 +28,7 @@ COUNTERPARTS = {
     "cpu.softirq": ("softirqs", ["-d"]),
     "block.latency": ("biolatency", []),
     "net.drop": ("", []),
+    "net.receive": ("", []),  # in its window
 }
 
 
@@ -103,6 +104,7 @@ def run(rounds: int) -> str:
             "cpu.softirq": ("TCP over loopback", tcp_round_trips),
             "block.latency": ("fio randread", lambda: fio_randread(device)),
             "net.drop": ("UDP to a closed port", closed_port),
+            "net.receive": ("TCP over loopback", tcp_round_trips),
         }
         for key, (title, load) in loads.items():
             name = key.strip()

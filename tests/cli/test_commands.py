@@ -9,6 +9,7 @@ import pytest
 
 from huatuo.cli import COMMANDS, main
 from huatuo.probes.base import discover
+from huatuo.probes.netdev.rdma import Rdma
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -88,6 +89,15 @@ def test_collect_prints_a_reader_now(capsys: pytest.CaptureFixture[str]) -> None
     assert code == 0
     shown = families["huatuo_cpu_load_average_1m"]["samples"][0]["value"]
     assert shown == pytest.approx(float(Path("/proc/loadavg").read_text().split()[0]), abs=0.5)
+
+
+def test_collect_says_why_a_probe_cannot_run_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rdma, "unavailable", lambda _: "RDMA is not loaded")
+    code, out, error = call(capsys, "collect", "netdev.rdma")
+    assert (code, out) == (3, "")
+    assert "netdev.rdma: RDMA is not loaded" in error
 
 
 def test_printed_defaults_pass_the_check(

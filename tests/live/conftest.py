@@ -71,14 +71,14 @@ def need_bpf() -> None:
 
 
 @contextmanager
-def running(probe_class: type[AnyProbe], **settings: int) -> Iterator[AnyProbe]:
+def running(probe_class: type[AnyProbe], host: Host = HOST, **settings: int) -> Iterator[AnyProbe]:
     """The started probe; the test is skipped where this kernel cannot run it."""
     module = probe_class.__module__
     if module.startswith("huatuo.probes."):  # what discover() does for all of them
         probe_class.name = module.removeprefix("huatuo.probes.")
-    if missing := probe_class.unavailable(HOST):
+    if missing := probe_class.unavailable(host):
         pytest.skip(missing)
-    probe = probe_class(HOST, settings)
+    probe = probe_class(host, settings)
     try:
         probe.start()
     except KernelLacks as error:

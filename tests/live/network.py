@@ -13,17 +13,31 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from huatuo.kernel.host import Host
 from huatuo.kernel.netns import in_netns
 from huatuo.kernel.procfs import parse_headed, parse_pairs
 from tests.live.conftest import need
 
-__all__ = ["PYTHON", "Pair", "in_namespace", "namespace", "netns_inode", "nft", "pair", "within"]
+__all__ = [
+    "PYTHON",
+    "Pair",
+    "host_in",
+    "in_namespace",
+    "ip",
+    "namespace",
+    "netns_inode",
+    "nft",
+    "pair",
+    "within",
+]
 
 PYTHON = shutil.which("python3") or "python3"
 ADDRESSES = {
@@ -46,6 +60,33 @@ def namespace(name: str) -> Iterator[str]:
         yield full
     finally:
         subprocess.run(["ip", "netns", "del", full], check=True)
+
+
+def ip(name: str, words: str) -> str:
+    """What `ip -n NAME WORDS` prints; skips where the kernel lacks that kind of device."""
+    done = subprocess.run(["ip", "-n", name, *words.split()], capture_output=True, text=True)
+    need("Unknown device type" not in done.stderr, f"ip {words}: {done.stderr.strip()}")
+    assert done.returncode == 0, f"ip {words}: {done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def host_in(name: str) -> Iterator[Host]:
+    """This machine as it would be if its first process lived in that namespace.
+
+    What probes take for the host's network, in /proc, /sys and netlink, is then the namespace's.
+    """
+    argv = ["ip", "netns", "exec", name, "sleep", "1000"]
+    with subprocess.Popen(argv) as first, tempfile.TemporaryDirectory() as directory:
+        try:
+            process = Path(f"/proc/{first.pid}")
+            while (process / "comm").read_text() != "sleep\n":
+                time.sleep(0.01)
+            for link, target in (("1", process), ("self", "/proc/self"), ("sys", "/proc/sys")):
+                Path(directory, link).symlink_to(target)
+            yield Host(proc=Path(directory), sys=process / "root/sys")
+        finally:
+            first.kill()
 
 
 def netns_inode(name: str) -> int:
@@ -103,6 +144,11 @@ class Pair:
                 path.write_text(f"{value}\n")
 
         within(self.names[side], write)
+
+    def without_ipv6(self) -> None:
+        """It speaks unasked: for tests that count every packet."""
+        for side in self.names:
+            self.sysctl(side, "ipv6/conf/all/disable_ipv6", 1)
 
     def socket(self, side: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A socket of that side, closed with the pair."""

@@ -125,7 +125,7 @@ def test_timeouts_and_tail_probes_are_those_that_tcp_counts() -> None:
         assert again == sum(event.fields["segments"] for event in found)
         kinds = Counter(event.fields["kind"] for event in found)
         assert kinds["tail_probe"] == net.count("client", "TcpExt.TCPLossProbes")
-        assert kinds["timeout"] == net.count("client", "TcpExt.TCPTimeouts") >= 2
+        assert kinds["timeout"] == net.count("client", "TcpExt.TCPTimeouts") >= 1
         assert set(kinds) <= {"tail_probe", "timeout"}
         assert {event.fields["phase"] for event in found} == {"data"}
         first = next(event for event in found if event.fields["kind"] == "timeout")
@@ -172,16 +172,17 @@ def test_a_lost_fin_is_of_the_closing_phase() -> None:
         with net.dropping("server", "tcp flags & fin == fin"):
             client.close()
             time.sleep(1.2)
-            found = drained(probe, net)
+        time.sleep(1)  # once it comes through, nothing is sent again
+        found = drained(probe, net)
         again = net.count("client", "Tcp.RetransSegs")
     assert len(found) == again >= 1
     assert {event.fields["phase"] for event in found} == {"close"}
     assert {event.fields["state"] for event in found} == {"fin_wait1"}
 
 
-def undone(net: Pair) -> int:
+def undone(net: Pair, *more: str) -> int:
     """Recoveries that TCP undid, by its own counters."""
-    names = ("TCPFullUndo", "TCPPartialUndo", "TCPLossUndo")
+    names = ("TCPFullUndo", "TCPPartialUndo", "TCPLossUndo", *more)
     return sum(net.count("client", f"TcpExt.{name}") for name in names)
 
 
@@ -226,7 +227,8 @@ def test_reordering_makes_needless_recoveries() -> None:
         client, accepted = net.connected()
         transfer(client, accepted, 4 << 20)
         time.sleep(0.5)
-        assert needless(probe) == undone(net)
+        # what the peer's DSACKs undo may be part of a recovery, or come after it
+        assert undone(net) <= needless(probe) <= undone(net, "TCPDSACKUndo")
         found = drained(probe, net)
     assert max((e.fields["reordered"] for e in found), default=0) > 0 or undone(net) == 0
 

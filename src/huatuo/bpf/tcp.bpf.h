@@ -31,7 +31,6 @@ struct tcp_sock {
 	__u32 dsack_dups;
 	__u32 undo_marker;
 	__u32 prior_ssthresh;
-	__u32 rcv_tstamp; /* jiffies: last acknowledgement */
 	__u32 chrono_start;
 	__u32 chrono_stat[3]; /* jiffies busy, limited by the peer's window, by the send buffer */
 };

@@ -6,6 +6,7 @@ BPF probes count from when they are loaded, so they are watched for --duration f
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -39,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
         metrics = enricher.metrics(probe.collect())
     finally:
         probe.stop()
+    if not metrics:
+        print(f"{probe.name}: nothing to report now", file=sys.stderr)
     for metric in metrics:
         if arguments.json:
             print_json(_document(metric))

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from huatuo.config import Config, load, probe_settings, selection
-from huatuo.errors import UsageError
+from huatuo.errors import KernelLacks, UsageError
 from huatuo.kernel.host import Host
 from huatuo.model.units import parse
 from huatuo.probes.base import Probe, discover
@@ -67,7 +67,7 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
 
 
 def open_probe(arguments: argparse.Namespace, host: Host) -> Probe:
-    """The probe named, with the settings given; not started. Raises UsageError."""
+    """The probe named, with the settings given; not started. Raises UsageError, KernelLacks."""
     selection([arguments.probe])  # raises with the nearest name
     cls: type[Probe] = discover()[arguments.probe]
     table: dict[str, object] = {}
@@ -76,6 +76,8 @@ def open_probe(arguments: argparse.Namespace, host: Host) -> Probe:
         if not equals:
             raise UsageError(f"--set {word}: expected NAME=VALUE, for example max_per_second=10")
         table[name] = int(value) if value.isdigit() else value
+    if missing := cls.unavailable(host):
+        raise KernelLacks(f"{cls.name}: {missing}")
     return cls(host, probe_settings(cls, table))
 
 

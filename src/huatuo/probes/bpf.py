@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,9 +43,15 @@ _INTERNAL: Mapping[str, Callable[[Host], int]] = {
     "page_size": lambda host: host.page_size,
     "wanted_cgroups": lambda _: 0,
 }
-_shared: dict[str, int] = {}  # map → descriptor, of all that probes share in this process
+_shared: dict[str, _Shared] = {}  # maps that started probes of this process have in common
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
+
+
+@dataclass(slots=True)
+class _Shared:
+    fd: int
+    users: int = 0
 
 
 class BpfProbe(Probe):
@@ -105,9 +112,9 @@ class BpfProbe(Probe):
         return [p.hook for p in self.object.programs if p.links]
 
     def start(self) -> None:
-        variables = {variable.name for variable in self.btf().variables(".rodata")}
-        tunables = {n: v for n, v in self.settings.items() if n in variables}  # not Python's own
-        tunables |= {n: value(self.host) for n, value in _INTERNAL.items() if n in variables}
+        values = self.settings | {name: value(self.host) for name, value in _INTERNAL.items()}
+        names = [variable.name for variable in self.btf().variables(".rodata")]
+        tunables = {name: values[name] for name in names}  # some settings are Python's only
         opened = self._open(tunables)
         try:
             opened.load()
@@ -116,17 +123,29 @@ class BpfProbe(Probe):
             opened.close()
             raise
         self.object = opened
-        for name in self.shares:
-            if name not in _shared:
-                _shared[name] = os.dup(opened.maps[name].fd)
+        self._share(opened)
         self._tried = set()
         self._attach_late(first=True)
 
     def _open(self, tunables: Mapping[str, int]) -> BpfObject:
         held = {*self.held, *self.late}
-        shared = {name: _shared[name] for name in self.shares if name in _shared}
+        shared = {name: _shared[name].fd for name in self.shares if name in _shared}
         optional = {*self.optional, *self.late}
         return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, optional)
+
+    def _share(self, opened: BpfObject) -> None:
+        """The first that starts brings the map, the last that stops takes it away."""
+        for name in self.shares:
+            if name not in _shared and name in opened.maps:
+                _shared[name] = _Shared(os.dup(opened.maps[name].fd))
+            if name in _shared:
+                _shared[name].users += 1
+
+    def _unshare(self) -> None:
+        for name in _shared.keys() & set(self.shares):
+            _shared[name].users -= 1
+            if not _shared[name].users:
+                os.close(_shared.pop(name).fd)
 
     def _attach_late(self, first: bool = False) -> None:
         """Hooks of modules, or of the kernel where that code is built in: once each is there."""
@@ -166,6 +185,7 @@ class BpfProbe(Probe):
         if self.object is not None:
             self.object.close()
             self.object = None
+            self._unshare()
 
     def _running(self) -> BpfObject:
         if self.object is None:

@@ -63,6 +63,16 @@ class LinkWatcher(Watcher):
         with in_host_netns(self.host, lambda: Netlink(ROUTE)) as netlink:
             return list(links(netlink))
 
+    def look_again(self) -> list[Link]:
+        """All there are now, compared with what is known: not every change is told of."""
+        if not self.is_started:
+            return self.devices()
+        self.watch()  # what was told before is older
+        found = self.devices()
+        for link in found:
+            self._compare(link.index, link)
+        return found
+
     def watch(self) -> None:
         assert self._netlink is not None
         try:

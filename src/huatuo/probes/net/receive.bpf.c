@@ -147,7 +147,10 @@ RING(peer_stalls, struct peer_stall, 64 * 1024);
 static const struct tcp_row empty_tcp;
 static const struct user_row empty_user;
 
-/* What to add to CLOCK_MONOTONIC to get the clock of the stamps; kept right by user space. */
+/*
+ * What to add to CLOCK_MONOTONIC to get the clock of the stamps; kept right by user space. 0
+ * between windows.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -185,6 +188,15 @@ static __always_inline __u64 monotonic(__u64 stamp)
 	__u64 *offset = bpf_map_lookup_elem(&realtime_offset, &zero);
 
 	return offset && stamp >= *offset ? stamp - *offset : stamp;
+}
+
+/* For the program that stays attached between windows. */
+static __always_inline bool is_window(void)
+{
+	__u32 zero = 0;
+	__u64 *offset = bpf_map_lookup_elem(&realtime_offset, &zero);
+
+	return offset && *offset;
 }
 
 /* Samples are taken at random distances, or two connections in turn would not be seen alike. */
@@ -297,13 +309,31 @@ static __always_inline __u32 since(__u32 jiffies)
 	return (__u32)bpf_jiffies64() - jiffies;
 }
 
+struct { /* socket → since when it stalls, of stalls that were told while they last */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u32);
+} told SEC(".maps");
+
+static __always_inline bool is_told(struct sock *sk, __u32 began)
+{
+	__u64 key = (__u64)sk;
+	__u32 *known = bpf_map_lookup_elem(&told, &key);
+
+	if (known && *known == began)
+		return true;
+	bpf_map_update_elem(&told, &key, &began, BPF_ANY);
+	return false;
+}
+
 /* The other end had closed its window; does this segment open it? */
 static __always_inline void end_of_stall(struct sock *sk, struct sk_buff *skb, struct tcp_sock *tcp)
 {
 	__u64 header = (__u64)skb->head + ((struct sk_buff___transport *)skb)->transport_header;
 	struct tcp_sock___chrono *chrono = (struct tcp_sock___chrono *)tcp;
 	struct socket_owner *owner = socket_owner(sk);
-	__u64 cgroup = owned_cgroup(sk, owner), duration, before;
+	__u64 cgroup = owned_cgroup(sk, owner), duration;
 	__u32 netns = socket_netns(sk);
 	struct peer_stall *record;
 	struct tcp_row *row;
@@ -316,8 +346,7 @@ static __always_inline void end_of_stall(struct sock *sk, struct sk_buff *skb, s
 	row = window ? tcp_row(cgroup, netns) : NULL;
 	if (row)
 		histogram_add(&row->peer_stall, duration);
-	before = since(tcp->rcv_tstamp) * jiffy_ns; /* ago the last acknowledgement came */
-	if (duration < stall_threshold || (!window && duration - before >= stall_threshold))
+	if (duration < stall_threshold || (!window && is_told(sk, tcp->chrono_start)))
 		return;
 	record = event_reserve(&peer_stalls, sizeof(*record), bucket_of(cgroup, netns),
 			       bpf_ktime_get_ns());
@@ -451,7 +480,7 @@ int BPF_PROG(read__tcp, struct sk_buff *skb, int length)
 SEC("fentry/skb_consume_udp")
 int BPF_PROG(read_udp__tcp, struct sock *sk, struct sk_buff *skb, int length)
 {
-	return udp_read(ctx, skb, socket_netns(sk));
+	return is_window() ? udp_read(ctx, skb, socket_netns(sk)) : 0;
 }
 
 /* Without fentry only packets whose data is not in one piece, as most drivers make them. */

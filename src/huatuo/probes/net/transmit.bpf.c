@@ -74,6 +74,13 @@ struct {
 	__type(value, __u64);
 } queued SEC(".maps");
 
+struct { /* what is in the table from before is of packets that are gone */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} window_began SEC(".maps");
+
 struct late_transmission {
 	ktime_ns_t time DOC("when it left the queue");
 	cgroup_id_t cgroup DOC("container that sends");
@@ -85,7 +92,8 @@ struct late_transmission {
 	enum protocol protocol DOC("of the packet");
 	netns_t netns DOC("network namespace of the socket, or of the device");
 	ifindex_t ifindex DOC("device that sends it");
-	__u32 waiting DOC("packets that still wait behind it");
+	__u32 packets DOC("that left together, it being the first of them");
+	__u32 waiting DOC("packets that still wait behind these");
 	tgid_t tgid DOC("process that connected or listened; 0 if unknown");
 	comm_t comm DOC("name of that process");
 	comm_t qdisc DOC("kind of the queueing discipline");
@@ -145,8 +153,9 @@ static __always_inline int enqueued(struct sk_buff *skb)
 /* Since when it has been queued; 0 if that is not known. */
 static __always_inline __u64 queued_since(struct sk_buff *skb, __u64 now)
 {
-	__u64 hash = hash_of(address_of(skb), skb), word;
-	__u64 *place = place_of(hash);
+	__u64 hash = hash_of(address_of(skb), skb), word, since;
+	__u64 *place = place_of(hash), *began;
+	__u32 zero = 0;
 
 	if (!place)
 		return 0;
@@ -154,7 +163,9 @@ static __always_inline __u64 queued_since(struct sk_buff *skb, __u64 now)
 	if (!word || (word ^ hash) & ~TIME_MASK)
 		return 0;
 	*place = 0;
-	return now - ((now - word) & TIME_MASK);
+	since = now - ((now - word) & TIME_MASK);
+	began = bpf_map_lookup_elem(&window_began, &zero);
+	return began && since > *began ? since : 0;
 }
 
 static __always_inline enum protocol protocol_of(__u32 number)
@@ -164,12 +175,19 @@ static __always_inline enum protocol protocol_of(__u32 number)
 	return number == IPPROTO_UDP ? PROTOCOL_UDP : PROTOCOL_OTHER;
 }
 
-static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb, __u64 cgroup,
-				   __u32 netns, const struct socket_owner *owner, __u64 queue,
-				   __u64 stack, __u64 now)
+struct wait {
+	__u64 cgroup;
+	__u64 queue; /* ns in the queueing discipline */
+	__u64 stack; /* ns from TCP to there; 0 if it is not TCP's */
+	__u32 netns;
+};
+
+static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb,
+				   const struct socket_owner *owner, const struct wait *found,
+				   int packets, __u64 now)
 {
-	struct late_transmission *record =
-		event_reserve(&late_transmissions, sizeof(*record), bucket_of(cgroup, netns), now);
+	struct late_transmission *record = event_reserve(
+		&late_transmissions, sizeof(*record), bucket_of(found->cgroup, found->netns), now);
 	struct packet_ends ends;
 
 	if (!record)
@@ -177,18 +195,19 @@ static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb, __u
 	__builtin_memset(record, 0, sizeof(*record));
 	read_ends(skb, &ends);
 	record->time = now;
-	record->cgroup = cgroup;
-	record->queue = queue;
-	record->stack = stack;
+	record->cgroup = found->cgroup;
+	record->queue = found->queue;
+	record->stack = found->stack;
 	record->length = skb->len;
 	__builtin_memcpy(record->local_address, ends.source, 16);
 	__builtin_memcpy(record->remote_address, ends.destination, 16);
 	record->local_port = ends.source_port;
 	record->remote_port = ends.destination_port;
 	record->protocol = protocol_of(ends.protocol);
-	record->netns = netns;
-	if (device_netns(skb) == netns)
+	record->netns = found->netns;
+	if (device_netns(skb) == found->netns)
 		record->ifindex = skb->dev->ifindex;
+	record->packets = packets;
 	record->waiting = BPF_CORE_READ(qdisc, q.qlen);
 	FILL_OWNER(record, owner);
 	BPF_CORE_READ_STR_INTO(&record->qdisc, qdisc, ops, id);
@@ -213,33 +232,28 @@ static __always_inline __u64 departure(struct sk_buff *skb, struct sock *sk)
 	return skb->tstamp;
 }
 
-static __always_inline void dequeued(struct Qdisc *qdisc, struct sk_buff *skb,
-				     const struct socket_owner *owner, __u64 now)
+/* Count a packet that leaves; false if it is not known since when it has been queued. */
+static __always_inline bool dequeued(struct sk_buff *skb, const struct socket_owner *owner,
+				     __u64 now, struct wait *found)
 {
-	__u64 since = queued_since(skb, now), sent, queue, stack = 0, cgroup = 0;
+	__u64 since = queued_since(skb, now), sent;
 	struct sock *sk = skb->sk;
 	struct queue_row *row;
-	__u32 netns;
 
 	if (!since)
-		return;
+		return false;
 	sent = departure(skb, sk);
-	if (sent && sent < since)
-		stack = since - sent;
-	if (sent > since && sent < now)
-		since = sent;
-	queue = now - since;
-	if (sk)
-		cgroup = owned_cgroup(sk, owner);
-	netns = packet_netns(skb, sk);
-	row = find_row(cgroup, netns);
+	found->stack = sent && sent < since ? since - sent : 0;
+	found->queue = now - (sent > since && sent < now ? sent : since);
+	found->cgroup = sk ? owned_cgroup(sk, owner) : 0;
+	found->netns = packet_netns(skb, sk);
+	row = find_row(found->cgroup, found->netns);
 	if (row) {
-		histogram_add_shared(&row->queue, queue);
+		histogram_add_shared(&row->queue, found->queue);
 		if (sent)
-			histogram_add_shared(&row->stack, stack);
+			histogram_add_shared(&row->stack, found->stack);
 	}
-	if (queue >= queue_threshold || stack >= stack_threshold)
-		report(qdisc, skb, cgroup, netns, owner, queue, stack, now);
+	return true;
 }
 
 /* since v5.15 */
@@ -256,12 +270,17 @@ int BPF_PROG(enqueue__given_to_device, struct sk_buff *skb)
 	return enqueued(skb);
 }
 
-/* Of packets that leave together the verifier lets us know the owner of the first only. */
+/*
+ * Of packets that leave together the first has waited longest: it alone may be an event, and of it
+ * alone the verifier lets us know the owner.
+ */
 SEC("tp_btf/qdisc_dequeue")
 int BPF_PROG(qdisc_dequeue, struct Qdisc *qdisc, const void *queue, int packets,
 	     struct sk_buff *skb)
 {
 	struct socket_owner *owner = NULL;
+	struct wait first, other;
+	struct sk_buff *next;
 	struct sock *sk;
 	__u64 now;
 
@@ -271,10 +290,13 @@ int BPF_PROG(qdisc_dequeue, struct Qdisc *qdisc, const void *queue, int packets,
 	sk = skb->sk;
 	if (sk && is_full_socket(sk))
 		owner = socket_owner(sk);
-	for (int i = 0; i < BULK && skb; i++) {
-		dequeued(qdisc, skb, owner, now);
-		owner = NULL;
-		skb = skb->next;
+	if (dequeued(skb, owner, now, &first) &&
+	    (first.queue >= queue_threshold || first.stack >= stack_threshold))
+		report(qdisc, skb, owner, &first, packets, now);
+	next = skb->next;
+	for (int i = 1; i < BULK && next; i++) {
+		dequeued(next, NULL, now, &other);
+		next = next->next;
 	}
 	return 0;
 }

@@ -62,7 +62,8 @@ _ALONE = 1 << _LACP_STATE.index("defaulted") | 1 << _LACP_STATE.index("expired")
 class Bonding(LinkWatcher):
     """Bonds whose slaves lose their link, change over, or fall out of LACP's aggregate.
 
-    The kernel tells of each change as it happens, with the LACP state of both ends. Bonds are
+    The kernel tells of each change of a link or of who carries traffic as it happens, with the LACP
+    state of both ends; a partner that stops to answer is noticed at the next interval. Bonds are
     found when they are made.
 
     Reads: rtnetlink of the host's namespace (drivers/net/bonding/bond_netlink.c).
@@ -126,7 +127,7 @@ class Bonding(LinkWatcher):
         )
 
     def parts(self) -> Iterator[Iterator[Reading]]:
-        devices = self.devices()
+        devices = self.look_again()
         for bond in devices:
             if bond.bond is not None:
                 slaves = [link for link in devices if link.master == bond.index and link.slave]

@@ -9,27 +9,28 @@
 #include "flow.bpf.h"
 
 #define NAME 48
+#define NOT_SET 0xffff /* mac_header of a packet */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+enum devlink_trap_type { /* include/uapi/linux/devlink.h */
+			 DEVLINK_TRAP_TYPE_DROP,
+			 DEVLINK_TRAP_TYPE_EXCEPTION,
+			 DEVLINK_TRAP_TYPE_CONTROL,
+};
 
 struct devlink_trap_metadata {
 	const char *trap_name;
 	const char *trap_group_name;
 	struct net_device *input_dev;
-	int trap_type;
+	enum devlink_trap_type trap_type;
 };
 
 #pragma clang attribute pop
 
-enum trap_type { /* include/uapi/linux/devlink.h */
-		 TRAP_TYPE_DROP,
-		 TRAP_TYPE_EXCEPTION,
-		 TRAP_TYPE_CONTROL,
-};
-
 struct trap_key {
 	char trap[NAME] DOC("name of the trap");
-	enum trap_type type DOC("whether the packet was dropped");
+	enum devlink_trap_type type DOC("whether the packet was dropped");
 };
 
 struct trap_row {
@@ -44,7 +45,7 @@ struct trapped_packet {
 	packet_t packet DOC("its first bytes; only the headers in them leave the probe");
 	char trap[NAME] DOC("why, by the name of the trap");
 	char group[NAME] DOC("group of traps that are set together");
-	enum trap_type type DOC("whether the packet was dropped");
+	enum devlink_trap_type type DOC("whether the packet was dropped");
 	netns_t netns DOC("network namespace of the device");
 	ifindex_t ifindex DOC("device that received it");
 	__u16 protocol DOC("EtherType");
@@ -56,13 +57,16 @@ RING(trapped_packets, struct trapped_packet, 128 * 1024);
 
 static const struct trap_row empty_row;
 
-/* From the link header on, which is where the packet begins. */
+/* From the link header on, if the driver has said where that is. */
 static __always_inline void copy_packet(struct trapped_packet *record, struct sk_buff *skb)
 {
-	__u64 head = (__u64)BPF_CORE_READ(skb, head);
+	__u64 head = (__u64)BPF_CORE_READ(skb, head), data = (__u64)BPF_CORE_READ(skb, data);
 	__u32 start = BPF_CORE_READ(skb, mac_header), network = BPF_CORE_READ(skb, network_header);
-	__u32 size = BPF_CORE_READ(skb, tail) - start;
+	__u32 end = BPF_CORE_READ(skb, tail), size;
 
+	if (start == NOT_SET)
+		start = data - head;
+	size = end > start ? end - start : 0;
 	if (size > PACKET_BYTES)
 		size = PACKET_BYTES;
 	if (!bpf_probe_read_kernel(record->packet, size, (void *)(head + start)))
@@ -70,18 +74,19 @@ static __always_inline void copy_packet(struct trapped_packet *record, struct sk
 	record->network_offset = network > start && network - start < size ? network - start : 14;
 }
 
-SEC("tp_btf/devlink_trap_report")
+/* Not tp_btf: this is rare, and a test can run it with packets of its own. */
+SEC("raw_tp/devlink_trap_report")
 int BPF_PROG(devlink_trap_report, void *devlink, struct sk_buff *skb,
 	     struct devlink_trap_metadata *metadata)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct net_device *device;
 	struct trapped_packet *record;
+	struct net_device *device;
 	struct trap_key key;
 	struct trap_row *row;
 
 	__builtin_memset(&key, 0, sizeof(key));
-	BPF_CORE_READ_STR_INTO(&key.trap, metadata, trap_name);
+	bpf_probe_read_kernel_str(key.trap, NAME, BPF_CORE_READ(metadata, trap_name));
 	key.type = BPF_CORE_READ(metadata, trap_type);
 	row = counter_row(&traps, &key, &empty_row);
 	if (row)
@@ -91,14 +96,14 @@ int BPF_PROG(devlink_trap_report, void *devlink, struct sk_buff *skb,
 		return 0;
 	__builtin_memset(record, 0, sizeof(*record));
 	record->time = now;
-	record->length = skb->len;
+	record->length = BPF_CORE_READ(skb, len);
 	__builtin_memcpy(record->trap, key.trap, sizeof(key.trap));
-	BPF_CORE_READ_STR_INTO(&record->group, metadata, trap_group_name);
+	bpf_probe_read_kernel_str(record->group, NAME, BPF_CORE_READ(metadata, trap_group_name));
 	record->type = key.type;
 	device = BPF_CORE_READ(metadata, input_dev);
 	record->netns = BPF_CORE_READ(device, nd_net.net, ns.inum);
 	record->ifindex = BPF_CORE_READ(device, ifindex);
-	record->protocol = bpf_ntohs(skb->protocol);
+	record->protocol = bpf_ntohs(BPF_CORE_READ(skb, protocol));
 	copy_packet(record, skb);
 	ring_submit(&trapped_packets, record);
 	return 0;

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from huatuo.kernel.host import Host
+from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.probes.bpf import BpfProbe
 from huatuo.probes.net.packet import captured_layers, summary
 
@@ -25,6 +27,13 @@ class Trap(BpfProbe):
 
     priority = 70
     titles: ClassVar[Mapping[str, str]] = {"trapped_packets": "hardware trapped a packet: {trap}"}
+
+    @classmethod
+    def unavailable(cls, host: Host) -> str:
+        known = kernel_enum("devlink_trap_type")
+        return super().unavailable(host) or (
+            "" if known else "this kernel is built without devlink"
+        )
 
     @classmethod
     def describe(cls, fields: dict[str, Any]) -> str:

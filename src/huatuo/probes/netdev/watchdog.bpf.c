@@ -83,7 +83,8 @@ int BPF_PROG(net_dev_xmit_timeout, struct net_device *device, int queue)
 	record->ifindex = device->ifindex;
 	record->netns = netns;
 	__builtin_memcpy(record->device, key.device, sizeof(key.device));
-	BPF_CORE_READ_STR_INTO(&record->driver, watched, dev.parent, driver, name);
+	bpf_probe_read_kernel_str(record->driver, sizeof(record->driver),
+				  BPF_CORE_READ(watched, dev.parent, driver, name));
 	ring_submit(&queue_timeouts, record);
 	return 0;
 }
