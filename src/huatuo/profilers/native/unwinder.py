@@ -43,7 +43,10 @@ class UnwinderCounts:
 
 
 class Unwinder:
-    """Use as a context manager, or `close`. Raises KernelLacks where BPF cannot run."""
+    """Use as a context manager, or `close`. Raises KernelLacks where BPF cannot run.
+
+    `budget` is what `serve` may cost; whoever is waited for sets a larger one.
+    """
 
     def __init__(self, host: Host) -> None:
         self.object = BpfObject(Path(__file__).with_name("tables.bpf.o"))
@@ -53,7 +56,7 @@ class Unwinder:
         self._mappings = Mappings(host, self.binaries)
         self._cache = RowCache(self.object.maps)
         self._requests = Requests()
-        self._budget = Budget(_BURST_SECONDS, _SHARE)
+        self.budget = Budget(_BURST_SECONDS, _SHARE)
 
     def __enter__(self) -> Unwinder:
         return self
@@ -79,16 +82,16 @@ class Unwinder:
         """
         began = time.thread_time()
         self._receive()
-        end = min(began + _SLICE_SECONDS, began + self._budget.left())
+        end = min(began + _SLICE_SECONDS, began + self.budget.left())
         work = True
         while work and time.thread_time() < end:
             work = self._compile_next()
         spent = time.thread_time() - began
-        self._budget.spend(spent)
+        self.budget.spend(spent)
         self.counts.seconds += spent
         if not work:
             return None
-        return _SLICE_SECONDS if self._budget.left() > 0 else _POOR_SECONDS
+        return _SLICE_SECONDS if self.budget.left() > 0 else _POOR_SECONDS
 
     def _receive(self) -> None:
         """The pages are taken first: each follows its file."""
