@@ -25,7 +25,7 @@ def test_functions_and_shares_of_one_process(tmp_path: Path) -> None:
     program = compiled(tmp_path, "chain.c", "-O2", "-g", "-fomit-frame-pointer")
     with subprocess.Popen([program, "30"]) as process:
         try:
-            told = profile("--pid", str(process.pid), "--duration", "4s", "--json")
+            told = profile("--pid", str(process.pid), "--duration", "4s", "--json", "--top", "500")
             folded = profile("--pid", str(process.pid), "--duration", "2s", "--format", "folded")
         finally:
             process.kill()

@@ -157,7 +157,7 @@ def check_switches(chains: Sequence[Chain], said: Sequence[Chain]) -> None:
     assert grown
     assert {callers(chain)[-2:] for chain in grown} == {("main.grow", "main.growing.func1")}
     known = {callers(chain) for chain in said}
-    strange = {outer for outer, count in found.items() if count >= 4} - known - {()}
+    strange = {outer for outer, count in found.items() if count >= 10} - known - {()}
     assert not strange, "the runtime has never seen that"
     asked = [chain for chain in chains if chain[0] == "[vdso]" and "time.Now" in chain]
     assert {chain[-1] for chain in asked} <= {"runtime.goexit"}
