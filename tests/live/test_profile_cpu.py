@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 SOURCE = Path(__file__).parent / "programs/chain.c"
 SECONDS = 4 if emulated() else 1.2
+WARM_UP = 12 if emulated() else 0.6
 RATE = 99 if emulated() else 499
 CHAINS = {
     "spin_a": ["spin_a", "deeper", "deep", "turn", "main"],
@@ -108,7 +109,7 @@ def matches(names: list[str], pattern: list[str]) -> bool:
 def burnt(program: Path, cls: type[Cpu] = Cpu) -> tuple[list[Sample], list[str]]:
     """(samples of its second run, when its rows are there, notes of the profiler)."""
     with profiled(cls, samples_per_second=RATE) as session:
-        for seconds in (SECONDS / 2, SECONDS):
+        for seconds in (WARM_UP, SECONDS):
             with subprocess.Popen([program, str(seconds)]) as process:
                 process.wait(60)
         samples = session.samples(process.pid)

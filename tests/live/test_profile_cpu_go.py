@@ -135,7 +135,7 @@ def test_chains_are_those_that_the_runtime_sees(kind: str, tmp_path: Path) -> No
     check_complete(samples, chains)
     whole = [c for c, s in zip(chains, samples, strict=True) if s.status == "complete" and c]
     begins = Counter(chain[-1] for chain in whole)
-    assert begins["runtime.goexit"] > 0.9 * len(whole)
+    assert begins["runtime.goexit"] > (0.7 if emulated() else 0.9) * len(whole)
     assert {name for name in begins if ".so" not in name} <= BEGINS
     burnt = Counter[str]()
     for chain in whole:

@@ -12,22 +12,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
-from huatuo.profilers.native.binaries import Binaries, Mapped
+from huatuo.profilers.native.binaries import Binaries, Binary, Mapped
 from huatuo.profilers.native.mappings import Mappings
 from huatuo.profilers.native.requests import Budget, Requests
 from huatuo.profilers.native.rowcache import RowCache
-from huatuo.profilers.native.rules import NOTHING
 
 __all__ = ["Unwinder", "UnwinderCounts"]
 
-_NONE = [(0, NOTHING)]
 _SLICE_SECONDS = 0.01  # of work, before others get their turn
 _BURST_SECONDS, _SHARE = 3.0, 0.02  # of one CPU
 _POOR_SECONDS = 0.25  # until there may be something to spend again
@@ -98,20 +95,23 @@ class Unwinder:
         wanted = self.object.rings["wanted_pages"].drain()
         for row in self.object.rings["new_files"].drain():
             names = ("tgid", "start", "end", "device", "inode", "size")
-            if self.binaries.add(int(row["id"]), Mapped(*(int(row[n]) for n in names))).is_gone:
-                self._forget_file(row)
+            binary = self.binaries.add(int(row["id"]), Mapped(*(int(row[n]) for n in names)))
+            if binary.is_gone:  # the next process that has it reports it again
+                self._forget_file(self.binaries.remove(binary.id))
+        while (unused := self.binaries.evict()) is not None:
+            self._forget_file(unused)
         for file, page in wanted[["file", "page"]].tolist():
             if not self._requests.add(file, page):
                 self.counts.refused += 1
                 self._cache.forget(file, page)
 
-    def _forget_file(self, row: Any) -> None:
-        """Its process ended before the file could be opened; the next one reports it again."""
+    def _forget_file(self, binary: Binary) -> None:
+        """Whoever runs it reports it again, and then it has another number."""
         files = self.object.maps["files"]
         assert files.key is not None
         key = np.zeros(1, files.key.dtype)
         for name in ("inode", "size", "device"):
-            key[name] = row[name]
+            key[name] = getattr(binary, name)
         files.delete(key.tobytes())
 
     def _compile_next(self) -> bool:
@@ -128,8 +128,7 @@ class Unwinder:
         return block is not None
 
     def _compile(self, file: int, page: int) -> None:
-        unwind = self.binaries.get(file).unwind
-        self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
+        self._cache.put(file, page, self.binaries.rows(file, page))
         self.counts.pages += 1
 
     @property
