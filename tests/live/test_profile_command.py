@@ -12,7 +12,7 @@ import pytest
 from tests.live.conftest import emulated
 from tests.live.profiling import compiled
 
-LONG = "30s" if emulated() else "4s"  # so that most of it is after its rows are there
+LONG = "15s" if emulated() else "4s"  # so that most of it is after its rows are there
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 

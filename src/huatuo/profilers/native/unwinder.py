@@ -27,6 +27,7 @@ __all__ = ["Unwinder", "UnwinderCounts"]
 
 _SLICE_SECONDS = 0.01  # of work, before others get their turn
 _BURST_SECONDS, _SHARE = 3.0, 0.02  # of one CPU
+_AHEAD_SECONDS, _AHEAD_SHARE = 1.0, 0.002  # of that, for what nobody has asked for
 _POOR_SECONDS = 0.25  # until there may be something to spend again
 
 
@@ -54,6 +55,7 @@ class Unwinder:
         self._cache = RowCache(self.object.maps)
         self._requests = Requests()
         self.budget = Budget(_BURST_SECONDS, _SHARE)
+        self._ahead = Budget(_AHEAD_SECONDS, _AHEAD_SHARE)
 
     def __enter__(self) -> Unwinder:
         return self
@@ -119,13 +121,15 @@ class Unwinder:
         if (asked := self._requests.next_page()) is not None:
             self._compile(*asked)
             return True
-        block = self._requests.next_block()
-        if block is not None:
-            file, pages = block
-            for page in pages:
-                if not self._cache.has(file, page):
-                    self._compile(file, page)
-        return block is not None
+        if self._ahead.left() <= 0 or (block := self._requests.next_block()) is None:
+            return False
+        began = time.thread_time()
+        file, pages = block
+        for page in pages:
+            if not self._cache.has(file, page):
+                self._compile(file, page)
+        self._ahead.spend(time.thread_time() - began)
+        return True
 
     def _compile(self, file: int, page: int) -> None:
         self._cache.put(file, page, self.binaries.rows(file, page))
