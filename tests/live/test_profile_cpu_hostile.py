@@ -5,8 +5,10 @@ And of a machine whose CPUs come and go.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from huatuo.kernel.features import unwinding_unavailable
 from huatuo.probes.profile.cpu import Cpu
+from huatuo.profilers.native.requests import Budget
 from tests.live.conftest import emulated, need
 from tests.live.profiling import Sample, compiled, named, profiled
 from tests.live.test_profile_cpu import WARM_UP, OldCpu
@@ -147,3 +150,27 @@ def test_cpus_that_come_and_go(tmp_path: Path) -> None:
     assert alone > 0
     assert set(before) == set(after) == {1}
     assert after[1] > 0.5 * before[1] > 20
+
+
+def test_serving_keeps_to_its_budget(tmp_path: Path) -> None:
+    """However much code is new: what is not served now waits, and is served later."""
+    need(not unwinding_unavailable(), unwinding_unavailable())
+    need(not emulated(), "one page may cost more than the budget of this test")
+    program = compiled(tmp_path, "crowded.c", "-O2", "-fomit-frame-pointer")
+    with profiled(Cpu, samples_per_second=1999) as session:
+        unwinder = session.unwinder
+        unwinder.budget, before, began = Budget(0.02, 0.01), unwinder.counts.seconds, time.time()
+        for _ in range(3):
+            subprocess.run([sys.executable, "-c", "import ssl, sqlite3, json, email"], check=True)
+        spent, wall = unwinder.counts.seconds - before, time.time() - began
+        waiting = len(unwinder._requests)
+        print(f"{spent * 1e3:.0f} ms in {wall:.1f} s, {waiting} pages wait")
+        assert waiting > 20
+        assert spent < 0.02 + 0.01 * wall + 0.05, "a slice, and files that are opened"
+        unwinder.budget = Budget(math.inf, 1.0)
+        for seconds in (str(WARM_UP), SECONDS):
+            with subprocess.Popen([program, seconds, "0"], stdout=subprocess.DEVNULL) as process:
+                process.wait(60)
+        samples = session.samples(process.pid)
+    found = chains(samples, program)
+    assert found[tuple(CHAIN)] > 0.97 * found.total(), found
