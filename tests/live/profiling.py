@@ -80,10 +80,10 @@ class Session:
             self._take()
 
     def _take(self) -> None:
-        for batch in self.probe.drain():
-            self._rows.extend(batch.rows)
+        rows = [row for batch in self.probe.drain() for row in batch.rows]
         for stack in self.unwinder.stacks():
             self._stacks[int(stack["id"])] = stack
+        self._rows.extend(rows)  # whoever looks meanwhile finds a stack for each
 
     def end(self) -> None:
         """Take what is there, then no more."""

@@ -24,7 +24,7 @@ from tests.live.test_profile_cpu import WARM_UP, OldCpu
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
-SECONDS = "3" if emulated() else "1"
+SECONDS = "12" if emulated() else "1"
 RATE = 99 if emulated() else 499
 CHAIN = ["burn", "deep", "crowd", "main"]
 

@@ -78,12 +78,11 @@ KEEP int turn(int unit)
 int main(int argc, char **argv)
 {
 	uint64_t end = now() + (uint64_t)(atof(argc > 1 ? argv[1] : "2") * 1e9);
-
 	uint32_t random = 1;
 
-	while (now() < end) { /* turns of 7 to 13 ms: a clock of any rate meets all parts of them */
-		random = random * 1664525 + 1013904223;
-		sink += turn(700 + (random >> 16) % 600);
+	while (now() < end) { /* 5 to 15 ms, so that turns and samples do not keep step */
+		random = random * 1103515245 + 12345;
+		sink += turn(500 + (random >> 16) % 1001);
 	}
 	return 0;
 }
