@@ -19,7 +19,7 @@ import pytest
 from huatuo.kernel.features import unwinding_unavailable
 from huatuo.probes.profile.cpu import Cpu
 from tests.enrich.symbols.toolchain import GO_CACHE, GO_TOOLS, addr2line, compile_go
-from tests.live.conftest import emulated, need
+from tests.live.conftest import disturbed, emulated, need
 from tests.live.profiling import PROGRAMS, Frame, Sample, functions, profiled
 
 pytestmark = [
@@ -40,6 +40,8 @@ KINDS = {
     "system linker": (["-buildmode=pie", "-ldflags=-linkmode=external"], True),
 }
 TURNS = {"main.spinA": 6, "main.spinB": 3, "main.byLeaf.Less": 1, "main.recovering.func1": 1}
+# what goes over to the thread's own stack most often, by the source
+SOURCE = {("main.allocating", "main.turn", "main.worker"), ("main.grow", "main.growing.func1")}
 SWITCHES = {"runtime.systemstack", "runtime.morestack"}
 # of goroutines, threads and the program, and what never returns to the goroutine that called it
 BEGINS = {"runtime.goexit", "runtime.mstart", "runtime.rt0_go", "_rt0_amd64_linux", "_start"}
@@ -106,7 +108,9 @@ def is_own(frame: Frame) -> bool:
 def check_complete(samples: Sequence[Sample], chains: Sequence[Chain]) -> None:
     statuses = Counter(sample.status for sample in samples)
     print(f"{len(samples)} samples {dict(statuses)}, from {Counter(c[-1:] for c in chains)}")
-    assert statuses["complete"] >= COMPLETE * len(samples)
+    late = statuses["no_rows"] if disturbed() else 0  # of code that ran for the first time
+    assert late <= 0.05 * len(samples)
+    assert statuses["complete"] + late >= COMPLETE * len(samples)
 
 
 def pprof_chains(program: Path, profile: Path) -> list[Chain]:
@@ -156,11 +160,11 @@ def check_switches(chains: Sequence[Chain], said: Sequence[Chain]) -> None:
     left = [chain for chain in chains if SWITCHES & set(chain) and chain[-1] == "runtime.goexit"]
     found = Counter(callers(chain) for chain in left)
     print("over a switch:", found.most_common(8))
-    assert found["main.allocating", "main.turn", "main.worker"] >= 1
+    assert set(found) >= SOURCE
     grown = [chain for chain in left if "runtime.newstack" in chain and "main.grow" in chain]
     assert grown
     assert {callers(chain)[-2:] for chain in grown} == {("main.grow", "main.growing.func1")}
-    known = {callers(chain) for chain in said}
+    known = {callers(chain) for chain in said} | SOURCE
     strange = {outer for outer, count in found.items() if count >= 10} - known - {()}
     assert not strange, "the runtime has never seen that"
     asked = [chain for chain in chains if chain[0] == "[vdso]" and "time.Now" in chain]
