@@ -9,7 +9,7 @@ import argparse
 import importlib
 import platform
 
-NAMES = ("agent", "programs", "overhead", "containers", "rows", "block_rows", "flame")
+NAMES = ("agent", "programs", "overhead", "containers", "rows", "block_rows", "unwind", "flame")
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import emulated
 from tests.live.profiling import compiled
 
+LONG = "15s" if emulated() else "4s"  # so that most of it is after its rows are there
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 
@@ -23,10 +25,10 @@ def profile(*words: str) -> str:
 
 def test_functions_and_shares_of_one_process(tmp_path: Path) -> None:
     program = compiled(tmp_path, "chain.c", "-O2", "-g", "-fomit-frame-pointer")
-    with subprocess.Popen([program, "30"]) as process:
+    with subprocess.Popen([program, "200"]) as process:
         try:
-            told = profile("--pid", str(process.pid), "--duration", "4s", "--json", "--top", "500")
-            folded = profile("--pid", str(process.pid), "--duration", "2s", "--format", "folded")
+            told = profile("--pid", str(process.pid), "--duration", LONG, "--json", "--top", "500")
+            folded = profile("--pid", str(process.pid), "--duration", LONG, "--format", "folded")
         finally:
             process.kill()
     answer = json.loads(told)
@@ -42,10 +44,10 @@ def test_functions_and_shares_of_one_process(tmp_path: Path) -> None:
 
 def test_waits_of_one_process(tmp_path: Path) -> None:
     program = compiled(tmp_path, "convoy.c", "-O2", "-g", "-fomit-frame-pointer")
-    with subprocess.Popen([program, "30"]) as process:
+    with subprocess.Popen([program, "200"]) as process:
         try:
             pid = str(process.pid)
-            told = profile("--pid", pid, "--type", "holder", "--duration", "4s", "--json")
+            told = profile("--pid", pid, "--type", "holder", "--duration", LONG, "--json")
         finally:
             process.kill()
     answer = json.loads(told)

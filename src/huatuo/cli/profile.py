@@ -11,6 +11,7 @@ Stacks are complete without frame pointers; symbols come from this machine. Exam
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import select
 import sys
@@ -32,6 +33,7 @@ from huatuo.model.profile import PROFILE_TYPES
 from huatuo.probes.base import discover
 from huatuo.probes.profiler import Profiler
 from huatuo.probes.running import ProbeSet
+from huatuo.profilers.native.requests import Budget
 from huatuo.store.embedded import EmbeddedStore
 from huatuo.store.profiles import ProfileQuery
 
@@ -126,11 +128,12 @@ def _symbols(arguments: argparse.Namespace, work: Path) -> Path:
 def _watch(probes: ProbeSet, profiling: Profiling, inventory: Inventory, duration: float) -> None:
     unwinder = probes.unwinder
     assert unwinder is not None
-    end = time.monotonic() + duration
+    unwinder.budget = Budget(math.inf, 1.0)  # somebody waits for it
+    end, pause = time.monotonic() + duration, _POLL_SECONDS
     try:
         while (left := end - time.monotonic()) > 0:
-            select.select(unwinder.urgent_fds, [], [], min(left, _POLL_SECONDS))
-            unwinder.serve()
+            select.select(unwinder.urgent_fds, [], [], min(left, pause))
+            pause = min(unwinder.serve() or _POLL_SECONDS, _POLL_SECONDS)
             _take(probes, profiling)
             inventory.look_again()
     except KeyboardInterrupt:

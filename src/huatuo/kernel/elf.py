@@ -52,8 +52,11 @@ _COMPRESSION = struct.Struct("<IIQQ")  # Elf64_Chdr
 _ZLIB, _ZSTD = 1, 2
 _GNU_BUILD_ID = 3
 _MOST_HEADERS = 1 << 16
+_MOST_SEGMENTS = 1 << 9
 _LARGEST_SECTION = 4 << 30
 _LARGEST_NOTES = 1 << 20
+_LARGEST_NAMES = 1 << 20  # of all sections together
+_LONGEST_NAME = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,11 @@ class Elf:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def forget(self) -> None:
+        """Give up what was kept of the sections; it is read again when it is asked for."""
+        for name in ("_headers", "section_list", "sections"):
+            self.__dict__.pop(name, None)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -142,6 +150,8 @@ class Elf:
         fields = _HEADER.unpack(header)
         self.type, self.machine, self.entry = fields[1], fields[2], fields[4]
         segments_at, sections_at = fields[5], fields[6]
+        if fields[10] > _MOST_SEGMENTS:
+            raise Malformed(self.name, f"has {fields[10]} segments")
         self._segments = self._table(segments_at, fields[9], fields[10], _SEGMENT)
         count, names = fields[12], fields[13]
         if sections_at and not count:  # more than fit into the header: the first section has it
@@ -149,15 +159,22 @@ class Elf:
             count = int(first["size"])
         if names == 0xFFFF and count:
             names = int(self._table(sections_at, fields[11], 1, _SECTION)[0]["link"])
-        self._headers = self._table(sections_at, fields[11], count, _SECTION)
+        self._sections_at = sections_at, fields[11], count
         self._names_index = names
+        assert self._headers is not None  # or it is malformed
 
-    def _table(self, offset: int, entry: int, count: int, dtype: np.dtype[Any]) -> Any:
+    def _table(
+        self, offset: int, entry: int, count: int, dtype: np.dtype[Any]
+    ) -> npt.NDArray[np.void]:
         if not count or not offset:
             return np.empty(0, dtype)
         if entry != dtype.itemsize or count > _MOST_HEADERS:
             raise Malformed(self.name, "has a header table of a form that is not ELF64's")
         return np.frombuffer(self.read(offset, count * dtype.itemsize), dtype)
+
+    @cached_property
+    def _headers(self) -> npt.NDArray[np.void]:
+        return self._table(*self._sections_at, _SECTION)
 
     @cached_property
     def segments(self) -> list[Segment]:
@@ -187,10 +204,11 @@ class Elf:
         if self._names_index >= len(self._headers):
             return []
         at = self._headers[self._names_index]
-        names = self.read(int(at["offset"]), min(int(at["size"]), self.size))
+        size = min(int(at["size"]), self.size, _LARGEST_NAMES)
+        names = self.read(int(at["offset"]), size)
         return [
             Section(
-                text_at(names, name), kind, flags, address, offset, size, link,
+                text_at(names, name, _LONGEST_NAME), kind, flags, address, offset, size, link,
                 kind != _NOBITS and offset + size <= self.size,
             )
             for name, kind, flags, address, offset, size, link in self._headers[
@@ -294,10 +312,11 @@ def _open(source: Path | bytes | int) -> int:
     return os.open(source, os.O_RDONLY | os.O_CLOEXEC) if isinstance(source, Path) else -1
 
 
-def text_at(names: bytes, offset: int) -> str:
-    """The zero-terminated text at an offset, "" outside."""
-    end = names.find(b"\0", offset)
-    return names[offset : end if end >= 0 else len(names)].decode(errors="replace")
+def text_at(names: bytes, offset: int, longest: int = _LARGEST_NAMES) -> str:
+    """The zero-terminated text at an offset, cut off if it is longer; "" outside."""
+    last = min(offset + longest, len(names))
+    end = names.find(b"\0", offset, last)
+    return names[offset : end if end >= 0 else last].decode(errors="replace")
 
 
 def _zstd(data: bytes, size: int) -> bytes:

@@ -8,6 +8,7 @@ Format: Go's runtime/symtab.go (pcHeader, moduledata, _func).
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import cached_property
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from huatuo.errors import Malformed
-from huatuo.kernel.elf import Elf
+from huatuo.kernel.elf import Elf, Section
 
 __all__ = ["Form", "GoTable", "find_go_table"]
 
@@ -25,7 +26,10 @@ _MODULES = (".go.module", ".noptrdata", ".data", ".data.rel.ro")
 _RELATIVE = (8, 1027)  # R_X86_64_RELATIVE, R_AARCH64_RELATIVE
 _RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<u8")])
 _HEADER_SIZE = 72
-_MOST_FUNCTIONS = 1 << 22
+_MOST_FUNCTIONS = 1 << 20  # ten times as many as the largest programs have
+_MOST_RELOCATED = 32 << 20  # bytes of relocations, and of the data they are in
+_SEARCHED = 1 << 20  # bytes at once
+_MOST_SEARCHED = 128 << 20
 _TEXT = 22  # the word of the module's record that says where the code begins
 
 I8 = npt.NDArray[np.int64]
@@ -49,6 +53,8 @@ _FORMS = {
     0xFFFFFFF0: Form(2, 3, 4, 40, 20, 12, 16),  # 1.18
     0xFFFFFFF1: Form(2, 3, 4, 44, 16, 4, 8),  # 1.20
 }
+_BEGIN = re.compile(rb"[\xf0\xf1\xfa]\xff\xff\xff\0\0[\1\4]\x08")  # those, how wide numbers are
+_BEGIN_SIZE = 8
 
 
 class GoTable:
@@ -125,19 +131,27 @@ def find_go_table(elf: Elf) -> GoTable | None:
                 return None
             return GoTable(elf, section.address, section.offset, section.size)
     if elf.has(".go.buildinfo") and elf.has(".data.rel.ro"):
-        section, data = elf.sections[".data.rel.ro"], elf.contents(".data.rel.ro")
-        for magic in _FORMS:
-            for quantum in (1, 4):
-                at = data.find(struct.pack("<IHBB", magic, 0, quantum, 8))
-                if at >= 0 and at % 8 == 0 and at + _HEADER_SIZE < len(data):
-                    size = len(data) - at
-                    return GoTable(elf, section.address + at, section.offset + at, size)
+        section = elf.sections[".data.rel.ro"]
+        at = _find_begin(elf, section)
+        if at is not None and at + _HEADER_SIZE < section.size:
+            return GoTable(elf, section.address + at, section.offset + at, section.size - at)
+    return None
+
+
+def _find_begin(elf: Elf, section: Section) -> int | None:
+    """Of the table in a section."""
+    for first in range(0, min(section.size, _MOST_SEARCHED), _SEARCHED):
+        size = min(_SEARCHED + _BEGIN_SIZE, section.size - first)
+        for match in _BEGIN.finditer(elf.read(section.offset + first, size)):
+            if match.start() % 8 == 0:
+                return first + match.start()
     return None
 
 
 def _relocations(elf: Elf) -> npt.NDArray[np.void]:
     """Pointers that the loader will fill in: for programs that can be loaded anywhere."""
-    data = elf.contents(".rela.dyn") or elf.contents(".rela")
+    limit = _MOST_RELOCATED
+    data = elf.contents(".rela.dyn", limit) or elf.contents(".rela", limit)
     rows = np.frombuffer(data[: len(data) // _RELA.itemsize * _RELA.itemsize], _RELA)
     return rows[np.isin(rows["info"], _RELATIVE)]
 
@@ -162,7 +176,7 @@ def _module(elf: Elf, table: int) -> U8:
         section = elf.sections.get(name)
         if section is None or not elf.has(name):
             continue
-        data = _relocated(elf, section.address, elf.contents(name))
+        data = _relocated(elf, section.address, elf.contents(name, _MOST_RELOCATED))
         words = np.frombuffer(data[: len(data) // 8 * 8], "<u8")
         for index in np.flatnonzero(words == np.uint64(table)).tolist():
             found = words[index : index + 64]

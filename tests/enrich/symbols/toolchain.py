@@ -15,7 +15,17 @@ import pytest
 from huatuo.enrich.symbols.native import BinaryFile, Identity
 from huatuo.kernel.elf import Elf
 
-__all__ = ["GO_TOOLS", "Frames", "addr2line", "binary_file", "compile_go", "run", "sample", "tool"]
+__all__ = [
+    "GO_CACHE",
+    "GO_TOOLS",
+    "Frames",
+    "addr2line",
+    "binary_file",
+    "compile_go",
+    "run",
+    "sample",
+    "tool",
+]
 
 PROGRAMS = Path(__file__).parent / "programs"
 _CARGO = str(Path.home() / ".cargo/bin")
@@ -45,6 +55,10 @@ def _go_tools() -> list[str]:
 GO_TOOLS = _go_tools()
 
 
+# what Go compiled, to be kept between runs: an emulated CPU needs one that was filled elsewhere
+GO_CACHE = os.environ.get("HUATUO_TEST_GO_CACHE", "")
+
+
 @cache
 def _go_cache() -> tempfile.TemporaryDirectory[str]:
     """Go's own library, compiled once."""
@@ -56,7 +70,7 @@ def compile_go(go: str, source: Path, out: Path, *options: str, cgo: bool = Fals
         "GOTOOLCHAIN": "local",
         "GO111MODULE": "off",
         "CGO_ENABLED": str(int(cgo)),
-        "GOCACHE": _go_cache().name,
+        "GOCACHE": GO_CACHE or _go_cache().name,
         "GOFLAGS": "",
     }
     subprocess.run([go, "build", *options, "-o", str(out), str(source)], check=True,

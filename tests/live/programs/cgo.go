@@ -1,4 +1,5 @@
 // Go calls C, which burns CPU time or calls back into Go, which does. Argument: seconds.
+// Prints once who called back, as the runtime itself sees it.
 package main
 
 /*
@@ -29,12 +30,15 @@ static __attribute__((noinline, used)) void c_call_back(int n)
 import "C"
 
 import (
+	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 )
 
 var sink uint64
+var told bool
 
 //go:noinline
 func leaf(n int, s uint64) uint64 {
@@ -44,8 +48,29 @@ func leaf(n int, s uint64) uint64 {
 	return s
 }
 
+// tell prints who called the function that calls it, once.
+//
+//go:noinline
+func tell() {
+	if told {
+		return
+	}
+	told = true
+	var at [64]uintptr
+	frames := runtime.CallersFrames(at[:runtime.Callers(2, at[:])])
+	for more := true; more; {
+		var frame runtime.Frame
+		frame, more = frames.Next()
+		fmt.Print(frame.Function, " ")
+	}
+	fmt.Println()
+}
+
 //export goSpin
-func goSpin(n C.int) { sink += leaf(int(n), sink) }
+func goSpin(n C.int) {
+	tell()
+	sink += leaf(int(n), sink)
+}
 
 //go:noinline
 func intoC(n int) { C.c_spin(C.int(n)) }

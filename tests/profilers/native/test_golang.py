@@ -5,10 +5,12 @@ HUATUO_TEST_GO may name several Go tools, with colons between: each of them is u
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -38,6 +40,7 @@ from huatuo.profilers.native.rules import (
 from tests.enrich.symbols.toolchain import GO_TOOLS, compile_go
 from tests.profilers.native.image import EXECUTE, READ, Part, elf
 from tests.profilers.native.oracle import functions_of
+from tests.profilers.native.test_damaged import check
 
 PROGRAMS = Path(__file__).parents[2] / "live/programs"
 TEXT, TABLE = 0x1000, 0x100000
@@ -200,6 +203,27 @@ def test_damaged_tables_end_with_an_error_or_rules_of_some_kind(
         rows = UnwindFile(file).rows(TEXT >> 12)
         assert rows[0][0] == 0
         assert [offset for offset, _ in rows] == sorted({offset for offset, _ in rows})
+
+
+@pytest.mark.skipif(not GO_TOOLS, reason="go is not installed")
+def test_damaged_programs_of_go(tmp_path: Path) -> None:
+    """Bytes changed where a real table says what it consists of, or anywhere in it."""
+    raw = compile_go(GO_TOOLS[0], PROGRAMS / "chain.go", tmp_path / "chain").read_bytes()
+    with Elf(raw) as file:
+        places = [file.sections[name] for name in (".gopclntab", ".noptrdata", ".text")]
+    rng, longest = random.Random(7), 0.0
+    for turn in range(80):
+        changed = bytearray(raw)
+        in_head = turn % 2
+        for _ in range(rng.randint(1, 3) if in_head else rng.choice([10, 1000, 30_000])):
+            section = places[0] if in_head else rng.choice(places)
+            size = 80 if in_head else section.size
+            changed[section.offset + rng.randrange(size)] = rng.choice([0, 1, 0x80, 0xFF])
+        began = time.process_time()
+        check(bytes(changed))
+        longest = max(longest, time.process_time() - began)
+    print(f"{longest:.3f} s at most")
+    assert longest < 3
 
 
 def test_what_is_no_table_that_is_known() -> None:

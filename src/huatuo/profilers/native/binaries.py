@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from huatuo.kernel.elf import Elf
 from huatuo.kernel.host import Host
 from huatuo.kernel.procfs import code_mappings
 from huatuo.profilers.native.rows import UnwindFile
+from huatuo.profilers.native.rules import NOTHING, Rule
 
 __all__ = ["VDSO", "Binaries", "Binary", "Mapped", "map_file"]
 
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 
 VDSO = 1  # VDSO_FILE in bpf/unwind.bpf.h
 _OPEN_FILES = 8192
+_MOST_FILES = 4096
+_SMALLEST = 40 << 10  # bytes that the tables of a file hold, at least
+_MOST_HELD = 32 << 20
 
 
 class Mapped(NamedTuple):
@@ -49,7 +54,6 @@ class Binary:
     inode: int = 0
     size: int = 0
     elf: Elf | None = None
-    unwind: UnwindFile | None = None
     problem: str = ""
     is_gone: bool = False  # could not be opened: the process ended before
 
@@ -68,11 +72,18 @@ class Binary:
 
 
 class Binaries:
-    """Numbers of files → what is known of them."""
+    """Numbers of files → what is known of them, and their unwind tables.
+
+    Some tables are large, or made to be: those not used for longest are given up for others. So are
+    files, by whoever added them (`evict`): over months, a host of containers maps any number.
+    """
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._known: dict[int, Binary] = {}
+        self._known: OrderedDict[int, Binary] = OrderedDict()  # last used last
+        self._tables: OrderedDict[int, UnwindFile] = OrderedDict()  # last used last
+        self._sizes: dict[int, int] = {}
+        self._held = 0
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < _OPEN_FILES:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, hard), hard))
@@ -91,18 +102,60 @@ class Binaries:
         binary = Binary(
             number, f"[file {number}]", mapped.pid, mapped.device, mapped.inode, mapped.size
         )
+        self._known[number] = binary
         try:
             binary.path = str(link.readlink()).removesuffix(" (deleted)")
             binary.elf = elf = Elf(link)
             if elf.size != binary.size:
                 raise Malformed(binary.path, "is not the file that was mapped any more")
-            binary.unwind = UnwindFile(elf)
+            self._keep(number, UnwindFile(elf))
         except (OSError, HuatuoError) as error:
             binary.problem = str(error)
             binary.is_gone = isinstance(error, FileNotFoundError | ProcessLookupError)
             log.debug("no unwind information of %s: %s", binary.path, error)
-        self._known[number] = binary
         return binary
+
+    def rows(self, number: int, page: int) -> list[tuple[int, Rule]]:
+        """Those of a page of a file, as UnwindFile has them; NOTHING if the file has none."""
+        tables, binary = self._tables.get(number), self.get(number)
+        if binary.elf is None or binary.problem:
+            return [(0, NOTHING)]
+        try:
+            tables = tables or UnwindFile(binary.elf)
+        except (OSError, HuatuoError) as error:  # it has changed since
+            binary.problem = str(error)
+            return [(0, NOTHING)]
+        rows = tables.rows(page)
+        self._keep(number, tables)
+        self._known.move_to_end(number)
+        return rows
+
+    def evict(self) -> Binary | None:
+        """The file that was not used for longest, closed and forgotten, if there are too many."""
+        if len(self._known) <= _MOST_FILES:
+            return None
+        oldest = next(number for number in self._known if number != VDSO)
+        return self.remove(oldest)
+
+    def remove(self, number: int) -> Binary:
+        binary = self._known.pop(number)
+        if self._tables.pop(number, None):
+            self._held -= self._sizes.pop(number)
+        if binary.elf:
+            binary.elf.close()
+        return binary
+
+    def _keep(self, number: int, tables: UnwindFile) -> None:
+        elf = self._known[number].elf
+        if elf is not None:
+            elf.forget()
+        self._tables[number] = tables
+        self._tables.move_to_end(number)
+        self._held += _SMALLEST + tables.held - self._sizes.get(number, 0)
+        self._sizes[number] = _SMALLEST + tables.held
+        while self._held > _MOST_HELD and len(self._tables) > 1:
+            oldest, _ = self._tables.popitem(last=False)
+            self._held -= self._sizes.pop(oldest)
 
     def close(self) -> None:
         for binary in self._known.values():
@@ -115,7 +168,6 @@ class Binaries:
         binary = Binary(VDSO, "[vdso]")
         try:
             binary.elf = Elf(_vdso_image(self._host.proc / "self"))
-            binary.unwind = UnwindFile(binary.elf)
         except (OSError, HuatuoError, ValueError, StopIteration) as error:
             binary.problem = f"the vdso cannot be read: {error}"
         return binary

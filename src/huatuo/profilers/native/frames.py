@@ -58,6 +58,7 @@ class Frames:
     def __init__(self, window: Window, bias: int, machine: Machine, is_debug: bool = False) -> None:
         self._window, self._bias, self._machine = window, bias, machine
         self._is_debug = is_debug
+        self.held = 0  # bytes of memory, of a section that is not read from the file
         self._cies: dict[int, Cie] = {}
 
     def fde(self, offset: int) -> Fde | None:

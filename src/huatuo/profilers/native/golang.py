@@ -89,6 +89,11 @@ class GoRows:
         self._layout: Layout | None = None
         self._looked = False
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory."""
+        return int(self._begins.nbytes + self._records.nbytes)
+
     def rows(self, low: int, high: int) -> list[Row]:
         """(address, rule from there on) of [low, high), from `low` on.
 

@@ -28,6 +28,7 @@ class Mappings:
     def __init__(self, host: Host, binaries: Binaries) -> None:
         self._host, self._binaries = host, binaries
         self._numbers: dict[tuple[int, int, int], int] = {}  # device, inode, size
+        self._last = VDSO
 
     def resolve(self, stacks: npt.NDArray[np.void]) -> None:
         """Changes the frames of those stacks (struct stack) that frame pointers led to."""
@@ -67,6 +68,9 @@ class Mappings:
         key = (code.device, code.inode, size)
         number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[key] = VDSO + 1 + len(self._numbers)
+            self._last += 1
+            number = self._numbers[key] = self._last
             self._binaries.add(number, Mapped(pid, code.start, code.end, *key))
+            while (unused := self._binaries.evict()) is not None:
+                self._numbers.pop((unused.device, unused.inode, unused.size), None)
         return number

@@ -50,7 +50,7 @@ class UnwindFile:
         self._machine = MACHINES.get(elf.machine)
         self._tables: list[Table] = []
         self._elsewhere: Rule | None = None  # in code without tables; None: look at the code
-        self._go: GoRows | None = None
+        self._is_go = False
         self.source = self._sources()
 
     def _sources(self) -> str:
@@ -59,17 +59,27 @@ class UnwindFile:
             self._elsewhere = NOTHING
             return "none"
         found = {"eh_frame": eh_frame(elf, machine)}
-        go = is_go(elf)
-        if not go:
+        self._is_go = is_go(elf)
+        if not self._is_go:
             found["debug_frame"] = debug_frame(elf, machine)
         self._tables = [table for table in found.values() if table is not None]
-        if go or not self._tables:
+        if self._is_go or not self._tables:
             self._elsewhere = FRAME_POINTER
-            if go:
-                with suppress(*WRONG):
-                    self._go = GoRows(elf)
-            return "go" if go else "frame_pointer"
+            return "go" if self._is_go else "frame_pointer"
         return next(name for name, table in found.items() if table is not None)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory, beyond some ten KiB."""
+        go = vars(self).get("_go")
+        return sum(table.held for table in self._tables) + (go.held if go else 0)
+
+    @cached_property
+    def _go(self) -> GoRows | None:
+        """Its own table, found when it is first needed."""
+        with suppress(*WRONG):
+            return GoRows(self._elf) if self._is_go else None
+        return None
 
     def rows(self, page: int) -> list[tuple[int, Rule]]:
         """(offset in the page, rule from there on) of a page of the file, the first at offset 0.

@@ -42,6 +42,10 @@ class Table(Protocol):
     @property
     def frames(self) -> Frames: ...
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory, beyond a few KiB."""
+
     def between(self, low: int, high: int) -> list[tuple[int, int]]:
         """(address, offset of the FDE) of the last function that begins at or before `low`, and
         of all that begin before `high`, by address."""
@@ -55,6 +59,8 @@ class _HeaderTable:
         self._read, self._bias, self._at = elf.read, bias, header.table_at
         self._base = header.base
         self._entry = struct.Struct("<2" + header.letter)
+
+    held = 0
 
     def between(self, low: int, high: int) -> list[tuple[int, int]]:
         first = self._last_before(low)
@@ -89,6 +95,12 @@ class _ScannedTable:
 
     def __init__(self, make: Callable[[], Frames]) -> None:
         self._make = make
+
+    @property
+    def held(self) -> int:
+        kept = vars(self)
+        tables = sum(table.nbytes for table in kept["_sorted"]) if "_sorted" in kept else 0
+        return tables + (self.frames.held if "frames" in kept else 0)
 
     @cached_property
     def frames(self) -> Frames:
@@ -155,7 +167,9 @@ def _debug_frames(elf: Elf, machine: Machine) -> Frames:
         except Malformed:
             data = b""
         read, start, end = lambda offset, size: data[offset : offset + size], 0, len(data)
-    return Frames(Window(read, start, end), 0, machine, is_debug=True)
+    frames = Frames(Window(read, start, end), 0, machine, is_debug=True)
+    frames.held = end if section.is_compressed else 0
+    return frames
 
 
 def _read_header(elf: Elf) -> _Header | None:

@@ -12,24 +12,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
-from huatuo.profilers.native.binaries import Binaries, Mapped
+from huatuo.profilers.native.binaries import Binaries, Binary, Mapped
 from huatuo.profilers.native.mappings import Mappings
 from huatuo.profilers.native.requests import Budget, Requests
 from huatuo.profilers.native.rowcache import RowCache
-from huatuo.profilers.native.rules import NOTHING
 
 __all__ = ["Unwinder", "UnwinderCounts"]
 
-_NONE = [(0, NOTHING)]
 _SLICE_SECONDS = 0.01  # of work, before others get their turn
 _BURST_SECONDS, _SHARE = 3.0, 0.02  # of one CPU
+_AHEAD_SECONDS, _AHEAD_SHARE = 1.0, 0.002  # of that, for what nobody has asked for
 _POOR_SECONDS = 0.25  # until there may be something to spend again
 
 
@@ -43,7 +41,10 @@ class UnwinderCounts:
 
 
 class Unwinder:
-    """Use as a context manager, or `close`. Raises KernelLacks where BPF cannot run."""
+    """Use as a context manager, or `close`. Raises KernelLacks where BPF cannot run.
+
+    `budget` is what `serve` may cost; whoever is waited for sets a larger one.
+    """
 
     def __init__(self, host: Host) -> None:
         self.object = BpfObject(Path(__file__).with_name("tables.bpf.o"))
@@ -53,7 +54,8 @@ class Unwinder:
         self._mappings = Mappings(host, self.binaries)
         self._cache = RowCache(self.object.maps)
         self._requests = Requests()
-        self._budget = Budget(_BURST_SECONDS, _SHARE)
+        self.budget = Budget(_BURST_SECONDS, _SHARE)
+        self._ahead = Budget(_AHEAD_SECONDS, _AHEAD_SHARE)
 
     def __enter__(self) -> Unwinder:
         return self
@@ -79,36 +81,39 @@ class Unwinder:
         """
         began = time.thread_time()
         self._receive()
-        end = min(began + _SLICE_SECONDS, began + self._budget.left())
+        end = min(began + _SLICE_SECONDS, began + self.budget.left())
         work = True
         while work and time.thread_time() < end:
             work = self._compile_next()
         spent = time.thread_time() - began
-        self._budget.spend(spent)
+        self.budget.spend(spent)
         self.counts.seconds += spent
         if not work:
             return None
-        return _SLICE_SECONDS if self._budget.left() > 0 else _POOR_SECONDS
+        return _SLICE_SECONDS if self.budget.left() > 0 else _POOR_SECONDS
 
     def _receive(self) -> None:
         """The pages are taken first: each follows its file."""
         wanted = self.object.rings["wanted_pages"].drain()
         for row in self.object.rings["new_files"].drain():
             names = ("tgid", "start", "end", "device", "inode", "size")
-            if self.binaries.add(int(row["id"]), Mapped(*(int(row[n]) for n in names))).is_gone:
-                self._forget_file(row)
+            binary = self.binaries.add(int(row["id"]), Mapped(*(int(row[n]) for n in names)))
+            if binary.is_gone:  # the next process that has it reports it again
+                self._forget_file(self.binaries.remove(binary.id))
+        while (unused := self.binaries.evict()) is not None:
+            self._forget_file(unused)
         for file, page in wanted[["file", "page"]].tolist():
             if not self._requests.add(file, page):
                 self.counts.refused += 1
                 self._cache.forget(file, page)
 
-    def _forget_file(self, row: Any) -> None:
-        """Its process ended before the file could be opened; the next one reports it again."""
+    def _forget_file(self, binary: Binary) -> None:
+        """Whoever runs it reports it again, and then it has another number."""
         files = self.object.maps["files"]
         assert files.key is not None
         key = np.zeros(1, files.key.dtype)
         for name in ("inode", "size", "device"):
-            key[name] = row[name]
+            key[name] = getattr(binary, name)
         files.delete(key.tobytes())
 
     def _compile_next(self) -> bool:
@@ -116,17 +121,18 @@ class Unwinder:
         if (asked := self._requests.next_page()) is not None:
             self._compile(*asked)
             return True
-        block = self._requests.next_block()
-        if block is not None:
-            file, pages = block
-            for page in pages:
-                if not self._cache.has(file, page):
-                    self._compile(file, page)
-        return block is not None
+        if self._ahead.left() <= 0 or (block := self._requests.next_block()) is None:
+            return False
+        began = time.thread_time()
+        file, pages = block
+        for page in pages:
+            if not self._cache.has(file, page):
+                self._compile(file, page)
+        self._ahead.spend(time.thread_time() - began)
+        return True
 
     def _compile(self, file: int, page: int) -> None:
-        unwind = self.binaries.get(file).unwind
-        self._cache.put(file, page, unwind.rows(page) if unwind else _NONE)
+        self._cache.put(file, page, self.binaries.rows(file, page))
         self.counts.pages += 1
 
     @property
