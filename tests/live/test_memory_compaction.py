@@ -105,7 +105,10 @@ def test_time_is_exact_and_long_ones_are_events() -> None:
 
 
 def test_huge_pages_from_fragmented_memory_wait_for_compaction() -> None:
-    """Direct compaction, and what it is for; each stall that vmstat counts is at least one zone."""
+    """Direct compaction, and what it is for.
+
+    vmstat's stalls count those, too, that are put off at once because the last ones failed.
+    """
     need_disposable_host("takes memory for huge pages")
     with fragmented(0.8), running(Compaction, slow_threshold=0) as probe:
         before = vmstat()
@@ -118,7 +121,7 @@ def test_huge_pages_from_fragmented_memory_wait_for_compaction() -> None:
             HUGE_PAGES.write_text("0")
         direct = count(found[DURATION], kind="direct")
         assert more["compact_stall"] >= 1
-        assert direct >= more["compact_stall"]
+        assert direct >= more["compact_success"]
         successes = count(found[PREFIX + "results_total"], kind="direct", result="success")
         assert successes >= more["compact_success"] >= 1
         rows = rows[(rows["kind"] == 0) & (rows["tgid"] == os.getpid())]

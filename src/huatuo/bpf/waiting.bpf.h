@@ -137,13 +137,18 @@ static __always_inline __u64 find_waiter(struct task_struct *task)
 	struct stack_words *stack = bpf_map_lookup_elem(&waiting_stack, &zero);
 	__u64 left = (__u64)BPF_CORE_READ(t, stack) + THREAD_BYTES - sp;
 
-	if (!stack || !sp || left < sizeof(*stack) || left > THREAD_BYTES ||
-	    bpf_probe_read_kernel(stack, sizeof(*stack), (void *)sp))
+	if (!stack || !sp || left > THREAD_BYTES)
 		return 0;
-	for (int at = 2; at < STACK_WORDS; at++) {
+	if (left > sizeof(*stack))
+		left = sizeof(*stack);
+	if (bpf_probe_read_kernel(stack, left, (void *)sp))
+		return 0;
+	for (__u32 at = 2; at < STACK_WORDS; at++) {
 		__u64 node = sp + (at - 2) * 8, next = stack->words[at - 2];
 		__u64 prev = stack->words[at - 1];
 
+		if (at >= left / 8)
+			break;
 		if (stack->words[at] != (__u64)task || (__s64)next >= 0 || (__s64)prev >= 0)
 			continue;
 		if (kernel_word(next + 8) == node && kernel_word(prev) == node)
