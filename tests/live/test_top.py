@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from huatuo.cli.top_sample import Between, Watch, of_container
 from huatuo.cli.top_signals import containers
 from huatuo.kernel.cgroupfs import hierarchies
 from tests.live.agent import agent
-from tests.live.conftest import HOST, Group, cgroup, need
+from tests.live.conftest import HOST, cgroup
+from tests.live.limited import Limited, limited_cpu
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
@@ -25,69 +26,37 @@ SPIN = "while True: pass"
 
 
 @contextmanager
-def limited() -> Iterator[tuple[Group, Path, Path]]:
-    """A cgroup that may use LIMIT cores, the directory that limits and the one that accounts for
-    its CPU time; on v1 they are cgroups of the same name in several hierarchies."""
-    with cgroup("top") as group:
-        trees = hierarchies(HOST)
-        if trees.controller("cpu") == trees.v2:
-            group.write("cpu.max", f"{int(LIMIT * 100_000)} 100000")
-            yield group, group.directory, group.directory
-            return
-        need({"cpu", "cpuacct"} <= set(trees.v1), "no hierarchies for CPU limits and CPU time")
-        limit, account = (trees.v1[name] / group.directory.name for name in ("cpu", "cpuacct"))
-        for directory in {limit, account}:
-            directory.mkdir()
-        try:
-            (limit / "cpu.cfs_quota_us").write_text(str(int(LIMIT * 100_000)))
-            yield group, limit, account
-        finally:
-            for directory in {limit, account}:
-                _left(directory).rmdir()
+def hog(limited: Limited) -> Iterator[Callable[[], tuple[float, float]]]:
+    """A busy process in the container; yields what gives, by the kernel's own account, the seconds
+    that it was on CPU and the seconds withheld from it."""
+    with ExitStack() as stack:
+        split = "cpuacct" in hierarchies(HOST).v1
+        account = stack.enter_context(cgroup("top", "cpuacct")) if split else limited.cpu
 
+        def used() -> tuple[float, float]:
+            stat = limited.stat()
+            if not split:
+                return stat["usage_time"] / 1e9, stat["throttled_time"] / 1e9
+            usage = int((account.directory / "cpuacct.usage").read_text())
+            return usage / 1e9, stat["throttled_time"] / 1e9
 
-def _left(directory: Path) -> Path:
-    """The directory, once nobody is in it."""
-    for _ in range(100):
-        if not (directory / "cgroup.procs").read_text().strip():
-            break
-        time.sleep(0.05)
-    return directory
-
-
-def used(limit: Path, account: Path) -> tuple[float, float]:
-    """Seconds on CPU and seconds withheld so far, by the kernel's own account."""
-    lines = (limit / "cpu.stat").read_text().splitlines()
-    stat = {name: int(value) for name, value in map(str.split, lines)}
-    if "usage_usec" in stat:
-        return stat["usage_usec"] / 1e6, stat["throttled_usec"] / 1e6
-    return int((account / "cpuacct.usage").read_text()) / 1e9, stat["throttled_time"] / 1e9
-
-
-@contextmanager
-def hog(group: Group) -> Iterator[None]:
-    with group.start([sys.executable, "-c", SPIN]) as process:
-        try:
-            trees = hierarchies(HOST)
-            for name in ("cpu", "cpuacct"):
-                if name in trees.v1:
-                    directory = trees.v1[name] / group.directory.name
-                    (directory / "cgroup.procs").write_text(str(process.pid))
-            yield
-        finally:
-            process.kill()
+        process = stack.enter_context(limited.start([sys.executable, "-c", SPIN]))
+        stack.callback(process.kill)
+        if split:
+            account.write("cgroup.procs", process.pid)
+        yield used
 
 
 def test_a_hogs_share_is_that_of_its_cgroup_and_it_is_the_most_throttled() -> None:
-    with limited() as (group, *places), Watch(HOST) as watch, hog(group):
+    with limited_cpu("top", LIMIT) as limited, Watch(HOST) as watch, hog(limited) as used:
         time.sleep(1)
-        before, began = watch.look(), used(*places)
+        before, began = watch.look(), used()
         time.sleep(3)
-        after, ended = watch.look(), used(*places)
+        after, ended = watch.look(), used()
     between = Between(before, after)
     rows = containers(between, "throttled_cores")
     values = rows[0].values
-    assert rows[0].container == f"/{group.directory.name}", [row.container for row in rows]
+    assert rows[0].container == f"/{limited.group.directory.name}", [row.container for row in rows]
     ran, withheld = (
         (end - start) / between.seconds for start, end in zip(began, ended, strict=True)
     )
