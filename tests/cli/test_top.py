@@ -12,13 +12,15 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from huatuo.cli.top_sample import Between, Look, of_container
-from huatuo.cli.top_signals import SIGNALS, containers, host, host_lines
+from huatuo.cli.top_signals import SIGNALS, container_lines, containers, host, host_lines
 from huatuo.cli.top_tui import TopApp
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
 
 USAGE, MEMORY = "huatuo_cpu_cgroup_usage_seconds_total", "huatuo_memory_cgroup_used_bytes"
 WAIT, RUN = "huatuo_cpu_sched_wait_seconds", "huatuo_cpu_sched_run_seconds_total"
+
+DELAY, PAIR = "huatuo_cpu_sched_delay_seconds_total", ["victim", "culprit"]
 
 
 def waits(counts: dict[str, dict[int, int]]) -> Metric:
@@ -41,6 +43,7 @@ def look(at: float, a: float, b: float, slots: dict[str, dict[int, int]]) -> Loo
             Metric.of(USAGE, Role.COUNTER, "", usage, ["container", "state"]),
             Metric.of(MEMORY, Role.GAUGE, "", memory, ["container"]),
             Metric.of(RUN, Role.COUNTER, "", {("a",): 99 * at, ("c",): 0.5 * at}, ["container"]),
+            Metric.of(DELAY, Role.COUNTER, "", {("a", "b"): 0.3 * at, ("b", "a"): 0.0}, PAIR),
             waits(slots),
         ],
         frozenset([WAIT]),
@@ -94,6 +97,16 @@ def test_only_one_containers_histograms_are_taken() -> None:
     (found,) = of_container(SECOND.metrics, "b")
     assert found.values.sum() == 1
     assert "container" not in found.labels
+
+
+def test_one_container_is_told_with_its_signals_and_who_delays_it() -> None:
+    name, signals, delays, *histograms = container_lines(BETWEEN, "a")
+    assert name == "a"
+    assert signals.startswith("CPU 0.50  WAIT p99 ")
+    assert signals.endswith("MEMORY 1 KiB")
+    assert delays == "waits 30 % of the time for b to leave a CPU"
+    assert histograms[0].startswith(f"\n{WAIT} : 105 values")
+    assert list(container_lines(BETWEEN, "nobody")) == ["nobody", ""]
 
 
 def test_keys_and_names_are_distinct() -> None:
@@ -180,5 +193,21 @@ def test_a_held_picture_stays() -> None:
         await pilot.press("space")
         app.show(Between(SECOND, look(14.0, 9.0, 10.0, {"a": {10: 5}})))
         assert order(app) == ["a", "c", "b"]
+
+    drive(steps)
+
+
+def test_of_very_many_the_most_are_shown_and_how_many_there_are() -> None:
+    def tasks(at: float) -> Look:
+        found = {(f"c{number}",): float(number) for number in range(1000)}
+        name = "huatuo_task_cgroup_tasks"
+        return Look(at, [Metric.of(name, Role.GAUGE, "", found, ["container"])])
+
+    async def steps(pilot: Pilot[None], app: TopApp) -> None:
+        app.show(Between(tasks(0), tasks(1)))
+        await pilot.press("k")
+        assert order(app)[:2] == ["c999", "c998"]
+        assert len(order(app)) == 200
+        assert titles(app)[0] == "CONTAINER (200 of 1000)"
 
     drive(steps)

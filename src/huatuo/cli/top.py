@@ -17,13 +17,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
-from huatuo.cli.collect import histograms
 from huatuo.cli.common import print_json, table
-from huatuo.cli.top_sample import Between, Watch, of_container
-from huatuo.cli.top_signals import SIGNALS, Row, containers, host, host_lines
+from huatuo.cli.top_sample import Between, Watch
+from huatuo.cli.top_signals import SIGNALS, Row, container_lines, containers, host, host_lines
 from huatuo.errors import UsageError
 from huatuo.kernel.host import Host
 from huatuo.model.units import parse
@@ -75,7 +73,8 @@ def _print(arguments: argparse.Namespace, between: Between, missing: dict[str, s
         print(line)
     print("\n" + _table(rows))
     if arguments.container:
-        for line in _histograms(between, arguments.container):
+        print()
+        for line in container_lines(between, arguments.container):
             print(line)
     for probe, reason in missing.items():
         print(f"without {probe}: {reason}", file=sys.stderr)
@@ -101,8 +100,3 @@ def _table(rows: list[Row]) -> str:
         for row in rows
     ]
     return table(cells, [*(signal.title for signal in shown), "CONTAINER"])
-
-
-def _histograms(between: Between, container: str) -> Iterator[str]:
-    for metric in of_container(between.after.metrics, container):
-        yield from histograms(metric)

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huatuo.cli.top_sample import Between
-from huatuo.model.units import percent, show_bytes, show_duration
-from huatuo.serve.arithmetic import quantile
+import numpy as np
 
-__all__ = ["SIGNALS", "Row", "Signal", "containers", "host", "host_lines"]
+from huatuo.cli.collect import histograms
+from huatuo.cli.top_sample import Between, of_container
+from huatuo.model.units import percent, show_bytes, show_duration
+from huatuo.serve.arithmetic import quantiles
+
+__all__ = ["SIGNALS", "Row", "Signal", "container_lines", "containers", "host", "host_lines"]
 
 Values = Mapping[str, float]  # by container
 _C = ("container",)
 _WAITS = "huatuo_cpu_sched_wait_seconds"
+_DELAYS, _CULPRITS = "huatuo_cpu_sched_delay_seconds_total", 5
 _STALLS = (
     "huatuo_memory_reclaim_duration_seconds",
     "huatuo_memory_reclaim_throttled_seconds",
@@ -52,8 +56,11 @@ def _last(name: str) -> Callable[[Between], Values]:
 
 def _p99(name: str) -> Callable[[Between], Values]:
     def of(between: Between) -> Values:
-        slots = _first(between.slots(name, _C))
-        return {key: quantile(each, 0.99) for key, each in slots.items() if each.any()}
+        slots = {key: each for key, each in _first(between.slots(name, _C)).items() if each.any()}
+        if not slots:
+            return {}
+        p99 = quantiles(np.stack(list(slots.values())), 0.99)
+        return dict(zip(slots, p99.tolist(), strict=True))
 
     return of
 
@@ -158,6 +165,19 @@ def containers(between: Between, sort: str, reverse: bool = False) -> list[Row]:
         return sort not in row.values, sign * row.values.get(sort, 0.0), row.container
 
     return sorted((Row(name, values) for name, values in found.items()), key=order)
+
+
+def container_lines(between: Between, container: str) -> Iterator[str]:
+    """All about one: its signals, who ran while it waited for a CPU, its histograms so far."""
+    yield container
+    shown = [(signal, signal.of(between).get(container)) for signal in SIGNALS]
+    yield "  ".join(f"{s.title} {s.show(value)}" for s, value in shown if value is not None)
+    delays = between.rate(_DELAYS, ("victim", "culprit"))
+    mine = {key[1]: rate for key, rate in delays.items() if key[0] == container and rate}
+    for culprit, rate in sorted(mine.items(), key=lambda item: -item[1])[:_CULPRITS]:
+        yield f"waits {percent(rate)} of the time for {culprit or 'other'} to leave a CPU"
+    for metric in of_container(between.after.metrics, container):
+        yield from histograms(metric)
 
 
 # the host

@@ -17,14 +17,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Footer, Static
 
-from huatuo.cli.collect import histograms
-from huatuo.cli.top_sample import Between, Look, of_container
-from huatuo.cli.top_signals import SIGNALS, containers, host, host_lines
+from huatuo.cli.top_sample import Between, Look
+from huatuo.cli.top_signals import SIGNALS, container_lines, containers, host, host_lines
 from huatuo.errors import HuatuoError
 
 __all__ = ["TopApp"]
 
 _CONTAINER = "container"
+_MOST_ROWS = 200  # nobody reads more, and each costs a third of a millisecond
 
 
 class TopApp(App[None]):
@@ -96,11 +96,8 @@ class TopApp(App[None]):
         table, one = self.query_one(DataTable), self.query_one("#one", VerticalScroll)
         table.display, one.display = not self.container, bool(self.container)
         if self.container:
-            lines = [self.container]
-            for metric in of_container(between.after.metrics, self.container):
-                lines += histograms(metric)
-            lines += ["\nno histogram has a value of it"] * (len(lines) == 1)
-            self.query_one("#histograms", Static).update("\n".join(lines))
+            lines = "\n".join(container_lines(between, self.container))
+            self.query_one("#histograms", Static).update(lines)
             one.focus()
         else:
             self._fill(table, between)
@@ -109,10 +106,12 @@ class TopApp(App[None]):
     def _fill(self, table: DataTable[Text], between: Between) -> None:
         """Rows anew; the cursor stays on its container."""
         chosen = self._chosen()
-        rows = containers(between, self.sort, self.reverse)
+        found = containers(between, self.sort, self.reverse)
+        rows = found[:_MOST_ROWS]
+        count = f" ({len(rows)} of {len(found)})" if len(rows) < len(found) else ""
         shown = [s for s in SIGNALS if s.name == self.sort or any(s.name in r.values for r in rows)]
         table.clear(columns=True)
-        table.add_column("CONTAINER", key=_CONTAINER)
+        table.add_column(f"CONTAINER{count}", key=_CONTAINER)
         for signal in shown:
             mark = ("▲" if self.reverse else "▼") if signal.name == self.sort else ""
             table.add_column(signal.title + mark, key=signal.name)
