@@ -405,10 +405,7 @@ STORAGE = Dashboard(
                 "{{device}} {{operation}}", "s"),
             one("Writers paused", spent("fs_writeback_pause_seconds", "device"), "{{device}}",
                 "percentunit", "because too much of the page cache is dirty"),
-            Panel("Errors", {
-                now("fs_health_errors_total", "device"): "{{device}} on record",
-                rate("fs_errors_errors_total", "device"): "{{device}} per second",
-            }),
+            one("Errors on record", now("fs_health_errors_total", "device"), "{{device}}"),
             one("Files open", f"{now('fs_handles_open')} / {now('fs_handles_limit')}",
                 "{{instance}}", "percentunit"),
             one("Read-only or unreachable", f"{_of('huatuo_fs_space_read_only')} + "

@@ -32,7 +32,7 @@ from tests.test_deploy import RULES, dashboards
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
-LOAD_SECONDS = 12
+LOAD_SECONDS = 24  # probes that watch in windows have one every ten seconds
 VARIABLES = {"$__rate_interval": "10s", "$instance": ".*", "$container": ".*", "$device": ".*"}
 # panel, or panel and legend → the probe that has to run for it; the agent says why it does not
 PROBES = {
@@ -45,7 +45,6 @@ PROBES = {
     "Temperature": "hardware.disks",
     "Latency of file operations p99": "fs.latency",
     "fsync p99": "fs.sync",
-    "Errors: {{device}} per second": "fs.errors",
 }
 # what no test provokes here
 RARE = {
@@ -71,7 +70,7 @@ while time.monotonic() < end:
     except ConnectionRefusedError:
         pass
     udp.sendto(b"nobody", (address, 1))
-    time.sleep(0.05)
+    time.sleep(0.01)
 """
 SERVER = """
 import socket, sys
