@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from huatuo.probes.reader import Family
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "huatuo.rules.yml"
+_OF_SCRAPES = {"instance", "job"}
 _SUFFIXES = {Role.HISTOGRAM: ("_bucket", "_sum", "_count")}
 
 
@@ -111,6 +113,35 @@ def test_panels_are_whole_and_do_not_overlap(dashboard: object) -> None:
     assert used <= variables | {"__rate_interval"}, "a variable is not defined"
     titles = [panel["title"] for panel in document["panels"] if panel["type"] != "row"]
     assert len(titles) == len(set(titles)), "a test names panels by their titles"
+
+
+def labels() -> dict[str, set[str]]:
+    """Labels of what readers of files export; what BPF exports is asked for in a live test."""
+    found: dict[str, set[str]] = {}
+    for name, cls in discover().items():
+        for value in vars(sys.modules[cls.__module__]).values():
+            for family in families(value):
+                full = f"huatuo_{name.replace('.', '_')}_{family.name}"
+                found.setdefault(full, set()).update(family.labels)
+    return found
+
+
+@pytest.mark.parametrize("dashboard", dashboards().DASHBOARDS, ids=lambda d: d.uid)
+def test_queries_use_labels_that_exist(dashboard: Any) -> None:
+    known, checked = labels(), 0
+    for panel in dashboard.panels:
+        for query, legend in panel.queries.items():
+            used = set(re.findall(r"\{\{(\w+)\}\}", legend))
+            used |= set(re.findall(r"(\w+)[=!]~?\"", query))
+            used |= {word for group in re.findall(r"by \(([^)]*)\)", query)
+                     for word in group.split(", ")}  # fmt: skip
+            names = set(re.findall(r"huatuo_[a-z0-9_]+", query))
+            if names <= set(known):
+                checked += 1
+                assert used <= set.union(*(known[name] for name in names), _OF_SCRAPES) | {"le"}, (
+                    query
+                )
+    assert checked or dashboard.uid == "huatuo-agent"
 
 
 def test_rules_ask_for_metrics_that_exist() -> None:

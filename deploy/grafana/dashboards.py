@@ -2,8 +2,9 @@
 
 python deploy/grafana/dashboards.py    write them; tests/test_deploy.py compares
 
-Every panel has one unit, every query one legend. Queries use $__rate_interval and the variables
-$instance, and $container or $device where a dashboard has them.
+Prometheus scrapes the agents as job "huatuo", with classic histograms (where it takes native ones,
+with scrape_classic_histograms). Every panel has one unit, every query one legend; queries use
+$__rate_interval and the variables $instance, and $container or $device where there are such.
 """
 
 from __future__ import annotations

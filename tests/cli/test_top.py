@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
+from huatuo.cli import main
 from huatuo.cli.top_sample import Between, Look, of_container
 from huatuo.cli.top_signals import SIGNALS, container_lines, containers, host, host_lines
 from huatuo.cli.top_tui import TopApp
@@ -195,6 +196,11 @@ def test_a_held_picture_stays() -> None:
         assert order(app) == ["a", "c", "b"]
 
     drive(steps)
+
+
+def test_an_interval_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "--once", "--interval", "0s"]) == 2
+    assert "expected more than nothing" in capsys.readouterr().err
 
 
 def test_of_very_many_the_most_are_shown_and_how_many_there_are() -> None:

@@ -33,7 +33,7 @@ _SORTS = [signal.name for signal in SIGNALS]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--once", action="store_true", help="print one sample and end")
+    parser.add_argument("--once", action="store_true", help="print one sample, as into a pipe")
     parser.add_argument("--interval", default="2s", metavar="TIME", help="between samples (2s)")
     parser.add_argument(
         "--sort", default=_SORTS[0], metavar="SIGNAL", choices=_SORTS,
