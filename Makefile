@@ -19,13 +19,13 @@ test: dev build ## all tests that this machine can run; the summary says what wa
 	@$(SUDO) $(PYTEST) $(ARGS)
 
 check: dev build ## format, lint, types, architecture; no root, under two minutes
-	$(BIN)/ruff format --check src tests bench hatch_build.py
-	$(BIN)/ruff check src tests bench hatch_build.py
+	$(BIN)/ruff format --check src tests bench deploy hatch_build.py
+	$(BIN)/ruff check src tests bench deploy hatch_build.py
 	$(BIN)/mypy
 	@if command -v clang-format >/dev/null; then \
 		git ls-files '*.bpf.c' '*.bpf.h' '*.c' | xargs clang-format --dry-run -Werror; \
 		else echo "clang-format is not installed: C is not checked (scripts/setup --tests)"; fi
-	$(PYTEST) -q -m "not live" tests/test_architecture.py tests/test_docs.py
+	$(PYTEST) -q -m "not live" tests/test_architecture.py tests/test_docs.py tests/test_deploy.py
 
 live: dev build ## only the tests that use the real kernel
 	@$(SUDO) $(PYTEST) -m live $(ARGS)

@@ -24,10 +24,12 @@ PERIOD_US = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """`group` is where identity comes from, `cpu` where the limit is: the same on v2."""
+    """`group` is where identity comes from, `cpu` where the limit is, `account` where CPU time is
+    accounted for: the same on v2."""
 
     group: Group
     cpu: Group
+    account: Group
 
     @property
     def id(self) -> int:
@@ -35,7 +37,8 @@ class Limited:
 
     def start(self, argv: Sequence[str]) -> subprocess.Popen[str]:
         """Run a command in it from its first instruction on."""
-        enter = f'echo $$ > {self.cpu.directory}/cgroup.procs && exec "$@"'
+        places = f"{self.cpu.directory}/cgroup.procs {self.account.directory}/cgroup.procs"
+        enter = f'echo $$ | tee {places} > /dev/null && exec "$@"'
         return self.group.start(["sh", "-c", enter, "sh", *argv])
 
     def stat(self) -> dict[str, int]:
@@ -45,6 +48,11 @@ class Limited:
             name.replace("_usec", "_time"): value * (1000 if name.endswith("_usec") else 1)
             for name, value in stat.items()
         }
+
+    def used_seconds(self) -> float:
+        """CPU time of all that ran in it."""
+        usage = self.account.directory / "cpuacct.usage"
+        return (int(usage.read_text()) if usage.exists() else self.stat()["usage_time"]) / 1e9
 
 
 @contextmanager
@@ -60,4 +68,6 @@ def limited_cpu(name: str, quota: float) -> Iterator[Limited]:
         else:
             cpu = group
             cpu.write("cpu.max", f"{micros} {PERIOD_US}")
-        yield Limited(group, cpu)
+        split = "cpuacct" in hierarchies(HOST).v1 and not (cpu.directory / "cpuacct.usage").exists()
+        account = stack.enter_context(cgroup(name, "cpuacct")) if split else cpu
+        yield Limited(group, cpu, account)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from huatuo.model.meaning import Role
 from huatuo.model.metric import Metric, edges
 from huatuo.model.units import show_bytes, show_duration
 
-__all__ = ["configure", "run", "shown"]
+__all__ = ["configure", "histograms", "run", "shown"]
 
 _BAR = 40
 
@@ -46,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(_document(metric))
         elif metric.kind is Role.HISTOGRAM:
-            _print_histograms(metric)
+            for line in histograms(metric):
+                print(line)
         else:
             _print_values(metric)
     return 0
@@ -90,7 +92,8 @@ def _labels(labels: dict[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in labels.items())
 
 
-def _print_histograms(metric: Metric) -> None:
+def histograms(metric: Metric) -> Iterator[str]:
+    """Each of the family that has values: a title after an empty line, then a bar for each slot."""
     assert metric.sums is not None
     upper = [*edges(metric.values.shape[1]), float("inf")]
     for labels, slots, total in zip(_rows(metric), metric.values, metric.sums, strict=True):
@@ -98,9 +101,9 @@ def _print_histograms(metric: Metric) -> None:
         if not count:
             continue
         mean = show_duration(float(total) / count)
-        print(f"\n{metric.name} {_labels(labels)}: {count} values, mean {mean}")
+        yield f"\n{metric.name} {_labels(labels)}: {count} values, mean {mean}"
         filled = np.flatnonzero(slots)
         for slot in range(int(filled[0]), int(filled[-1]) + 1):
             below = show_duration(upper[slot]) if slot < len(upper) - 1 else "more"
             bar = "#" * max(int(slots[slot] / slots.max() * _BAR), int(slots[slot] > 0))
-            print(f"  < {below:>8} {int(slots[slot]):>10} |{bar}")
+            yield f"  < {below:>8} {int(slots[slot]):>10} |{bar}"
