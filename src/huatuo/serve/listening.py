@@ -10,6 +10,8 @@ from huatuo.errors import ConfigError
 
 __all__ = ["address_of", "is_loopback", "listening"]
 
+_LAST_PORT = 65535
+
 
 def address_of(host: str, port: int) -> str:
     """The UI's address as a browser takes it."""
@@ -20,9 +22,9 @@ def listening(config: Config) -> tuple[str, int, str]:
     """(address, port, token). Raises ConfigError if it is open to others without a token."""
     address, _, port = config.agent.listen.rpartition(":")
     address = address.strip("[]")
-    if not address or not port.isdigit():
+    if not address or not port.isdecimal() or int(port) > _LAST_PORT:
         raise ConfigError(
-            f'[agent] listen = "{config.agent.listen}": expected address:port, '
+            f'[agent] listen = "{config.agent.listen}": expected address:port up to 65535, '
             'for example "127.0.0.1:19704"'
         )
     token = ""
