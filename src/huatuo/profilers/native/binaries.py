@@ -29,7 +29,7 @@ VDSO = 1  # VDSO_FILE in bpf/unwind.bpf.h
 _OPEN_FILES = 8192
 _MOST_FILES = 4096
 _SMALLEST = 40 << 10  # bytes that the tables of a file hold, at least
-_MOST_HELD = 32 << 20
+_MOST_HELD = 16 << 20
 
 
 class Mapped(NamedTuple):
