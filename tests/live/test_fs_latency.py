@@ -134,7 +134,7 @@ def test_stalls_are_slow_calls() -> None:
         only = {"milliseconds": STALL_MS, "count": 4, "disk": disk.number}
         with (
             running(Latency, slow_call=10_000_000, **ALWAYS) as probe,
-            stall("block_rq_complete", gap_milliseconds=2, **only) as stalls,
+            stall("block_rq_complete", gap_milliseconds=0.1, **only) as stalls,
         ):
             before, spent_before = measured(probe, "xfs", "read")
             ours = read_directly(path, 30)
