@@ -1,6 +1,6 @@
 """`make bench`: every table of bench/README.md, measured now.
 
-python -m bench [NAME …] [--rounds N]      names: agent, programs, overhead, rows, flame
+python -m bench [NAME …] [--rounds N]      names: agent, programs, overhead, rows, flame, triggers
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import importlib
 import platform
 
-NAMES = ("agent", "programs", "overhead", "rows", "flame")
+NAMES = ("agent", "programs", "overhead", "rows", "flame", "triggers")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from huatuo.settings import (
     PushSettings,
     StoreSettings,
     SymbolsSettings,
+    Trigger,
 )
 
 __all__ = ["Config", "defaults", "load"]
@@ -39,6 +40,7 @@ class Config:
     symbols: SymbolsSettings = field(default_factory=SymbolsSettings)
     push: PushSettings = field(default_factory=PushSettings)
     known: tuple[KnownIssue, ...] = ()
+    triggers: tuple[Mapping[str, Any], ...] = ()  # what tables [[trigger]] say, and no defaults
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
 
 
@@ -77,6 +79,8 @@ def _parse(document: Mapping[str, Any]) -> Config:
             own["probes"] = selection(value)
         elif key == "known":
             own["known"] = known_issues(value)
+        elif key == "trigger":
+            own["triggers"] = trigger_tables(value)
         elif key in _SECTIONS:
             own[key] = _SECTIONS[key](**_values(_SECTIONS[key], f"[{key}]", _table(key, value)))
         elif key in groups:
@@ -87,7 +91,7 @@ def _parse(document: Mapping[str, Any]) -> Config:
                     raise _unknown(f"[{name}]", name, known)
                 settings[name] = probe_settings(cls, _table(name, table))
         else:
-            raise _unknown(key, key, ["probes", *_SECTIONS, *groups])
+            raise _unknown(key, key, ["probes", "known", "trigger", *_SECTIONS, *groups])
     return Config(**own, settings=settings)
 
 
@@ -134,19 +138,30 @@ def known_issues(value: object) -> tuple[KnownIssue, ...]:
     return tuple(found)
 
 
+def trigger_tables(value: object) -> tuple[Mapping[str, Any], ...]:
+    """Check the form of tables [[trigger]]; what they mean is checked in triggers/rules.py."""
+    if not isinstance(value, list):
+        raise ConfigError("trigger: expected tables, each written [[trigger]]")
+    return tuple(
+        _values(Trigger, f"[trigger] number {number}", _table("trigger", table))
+        for number, table in enumerate(value, 1)
+    )
+
+
 def _values(cls: Any, where: str, table: Mapping[str, object]) -> dict[str, Any]:
     schema = {setting.name: setting for setting in _schema(cls)}
+    names = {f.metadata.get("key", f.name): f.name for f in fields(cls)}
     values = {}
     for key, value in table.items():
         if key not in schema:
             raise _unknown(f"{where} {key}", key, schema)
-        values[key] = parse(schema[key].typedef, value, f"{where} {key}")
+        values[names[key]] = parse(schema[key].typedef, value, f"{where} {key}")
     return values
 
 
 def _schema(cls: Any) -> list[Setting]:
     return [
-        Setting(f.name, f.metadata["typedef"], f.default, f.metadata["help"])  # type: ignore[arg-type]
+        Setting(f.metadata.get("key", f.name), f.metadata["typedef"], f.default, f.metadata["help"])  # type: ignore[arg-type]
         for f in fields(cls)
     ]
 
@@ -173,12 +188,11 @@ def defaults() -> str:
     ]
     for section, cls in _SECTIONS.items():
         lines += _show_table(section, _schema(cls))
-    lines += ["", f"# {_summary(KnownIssue)} As many as you like.", "# [[known]]"]
-    for setting in _schema(KnownIssue):
-        lines += [
-            f"# {setting.help}",
-            f"# {setting.name} = {show(setting.typedef, setting.default)}",
-        ]
+    for name, table in (("known", KnownIssue), ("trigger", Trigger)):
+        lines += ["", f"# {_summary(table)} As many as you like.", f"# [[{name}]]"]
+        for setting in _schema(table):
+            shown = show(setting.typedef, setting.default)
+            lines += [f"# {setting.help}", f"# {setting.name} = {shown}"]
     for name, cls in discover().items():
         if schema := cls.settings_schema():
             lines += _show_table(name, schema, _summary(cls))

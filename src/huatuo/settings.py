@@ -15,13 +15,16 @@ __all__ = [
     "PushSettings",
     "StoreSettings",
     "SymbolsSettings",
+    "Trigger",
 ]
 
 _SECOND = 1_000_000_000
 
 
-def _setting(default: Any, typedef: str, help_text: str) -> Any:
-    return field(default=default, metadata={"typedef": typedef, "help": help_text})
+def _setting(default: Any, typedef: str, help_text: str, key: str = "") -> Any:
+    """`key`: how it is called in the file, where Python does not allow that as a name."""
+    metadata = {"typedef": typedef, "help": help_text, **({"key": key} if key else {})}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +100,21 @@ class KnownIssue:
     title: str = _setting("", "text", "expression that is found in the title")
     stack: str = _setting("", "text", "expression that is found in a frame of the stack")
     container: str = _setting("", "text", "expression that matches the whole container's name")
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A table [[trigger]]: what starts a capture. The name of a built-in one changes that one."""
+
+    name: str = _setting("", "text", "of letters, digits and -; `huatuo triggers list` shows all")
+    when: str = _setting("", "text", "condition over metrics; see docs/decisions/0012")
+    per: str = _setting("host", "text", "host, or the label whose values are judged: container")
+    hold: int = _setting(0, "duration_ns_t", "how long the condition must hold", "for")
+    pause: int = _setting(1800 * _SECOND, "duration_ns_t", "rest after firing, for each target")
+    include: str = _setting("", "text", "expression that matches the whole name of a target")
+    exclude: str = _setting("", "text", "the same, of targets that are left alone")
+    suspects: str = _setting("", "text", "value that ranks who may have caused it, and `per LABEL`")
+    plan: str = _setting(
+        "", "text", "what is captured: cpu, io, memory, network, tasks; or nothing"
+    )
+    enabled: bool = _setting(True, "bool", "false switches it off")
