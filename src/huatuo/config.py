@@ -18,6 +18,7 @@ from huatuo.model.units import parse, show
 from huatuo.probes.base import Probe, Setting, discover
 from huatuo.settings import (
     AgentSettings,
+    CaptureSettings,
     GovernorSettings,
     KnownIssue,
     PushSettings,
@@ -39,6 +40,7 @@ class Config:
     governor: GovernorSettings = field(default_factory=GovernorSettings)
     symbols: SymbolsSettings = field(default_factory=SymbolsSettings)
     push: PushSettings = field(default_factory=PushSettings)
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
     known: tuple[KnownIssue, ...] = ()
     triggers: tuple[Mapping[str, Any], ...] = ()  # what tables [[trigger]] say, and no defaults
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
@@ -50,6 +52,7 @@ _SECTIONS = {
     "governor": GovernorSettings,
     "symbols": SymbolsSettings,
     "push": PushSettings,
+    "capture": CaptureSettings,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "AgentSettings",
+    "CaptureSettings",
     "GovernorSettings",
     "KnownIssue",
     "PushSettings",
@@ -88,6 +89,19 @@ class PushSettings:
     max_queue: int = _setting(16 << 20, "bytes_t", "the oldest profiles are dropped beyond this")
     max_request: int = _setting(4 << 20, "bytes_t", "profiles are sent together up to this size")
     max_tries: int = _setting(8, "count", "how often the same profiles are tried")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """What captures may take."""
+
+    duration: int = _setting(10 * _SECOND, "duration_ns_t", "how long one collects")
+    per_hour: int = _setting(12, "count", "more in an hour are refused")
+    cpu: float = _setting(
+        0.01, "ratio", "budget of the machine's CPU over an hour: more captures are refused beyond"
+    )
+    samples: int = _setting(99, "count", "samples of stacks per second and busy CPU")
+    keep: int = _setting(30 * 86400 * _SECOND, "duration_ns_t", "older incidents are removed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     *("run", "probes", "check", "trace", "collect", "profile", "sched", "io"),
-    *("query", "triggers", "config"),
+    *("query", "triggers", "incidents", "incident", "capture", "config"),
 )
 
 

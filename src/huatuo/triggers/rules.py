@@ -38,7 +38,7 @@ from huatuo.triggers.grammar import (
 )
 from huatuo.triggers.values import Baseline, Floats, Moment, Targets, Values, fit
 
-__all__ = ["PLANS", "Engine", "Fact", "Firing", "Rule", "rules"]
+__all__ = ["PLANS", "Engine", "Fact", "Firing", "Rule", "rules", "shown", "unit_of"]
 
 PLANS = ("", "cpu", "io", "memory", "network", "tasks")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -288,10 +288,10 @@ def _facts(condition: Condition, values: Values, number: int) -> list[Fact]:
         float(fit(values.of(side), len(values.targets))[number])
         for side in (condition.left, condition.right)
     )
-    return [Fact(str(condition.left), condition.op, left, right, _unit(condition))]
+    return [Fact(str(condition.left), condition.op, left, right, unit_of(condition))]
 
 
-def _unit(compare: Compare) -> str:
+def unit_of(compare: Compare) -> str:
     """As the limit is written, or as the family's name says."""
     for node in (compare.right, compare.left):
         if found := _unit_of(node):
