@@ -44,8 +44,9 @@ def config(more: str = "") -> str:
         if trigger.name not in TRIED:
             lines.append(f'[[trigger]]\nname = "{trigger.name}"\nenabled = false')
             continue
-        when = trigger.when.replace("5m", "12s")
+        when, suspects = (t.replace("5m", "12s") for t in (trigger.when, trigger.suspects))
         lines.append(f"[[trigger]]\nname = '{trigger.name}'\nwhen = '{when}'\n"
+                     f"suspects = '{suspects}'\n"
                      "include = '|.*huatuo-tracing.*'")  # fmt: skip
     return "\n".join(lines)
 
@@ -114,14 +115,14 @@ def test_nothing_fires_while_nothing_happens(running: Running) -> None:
 def test_a_syscall_storm_names_its_container_and_the_kernels_function(running: Running) -> None:
     with ExitStack() as stack:
         groups = container(stack, "tracing-storm")
+        name = groups[0].directory.name
         stack.enter_context(Member(IDLE, groups))
         time.sleep(QUIET)
         with Member(STORM, groups):
             began = time.time()
-            found = eventually(lambda: incidents(running, "container-system-cpu", "storm"), 15)
+            found = eventually(lambda: incidents(running, "container-system-cpu", name), 15)
             took = time.time() - began
-            one = complete(running, "container-system-cpu")
-    name = groups[0].directory.name
+            one = complete(running, "container-system-cpu", name)
     assert found, "nothing fired"
     assert one["target"].endswith(name)
     assert took < 8, "a sampling interval, and some to be sure on a loaded machine"
@@ -138,10 +139,16 @@ def test_a_syscall_storm_names_its_container_and_the_kernels_function(running: R
 
 def test_contention_names_victim_and_culprit(running: Running) -> None:
     with ExitStack() as stack:
-        victim, hog = container(stack, "tracing-victim"), container(stack, "tracing-hog")
+        # without groups of their own in the cpu hierarchy of v1: each task counts alike
+        victim, hog = (
+            [stack.enter_context(cgroup(f"tracing-{name}"))] for name in ("victim", "hog")
+        )
         stack.enter_context(Member(SPIN, victim, cpu=0))
         time.sleep(QUIET)
-        for _ in range(3):
+        weight = hog[0].directory / "cpu.weight"
+        if weight.exists():
+            weight.write_text("1000")
+        for _ in range(6):
             stack.enter_context(Member(SPIN, hog, cpu=0))
         one = complete(running, "contention", victim[0].directory.name)
         suspects = [suspect["name"] for suspect in one["suspects"]]

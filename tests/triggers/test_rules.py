@@ -113,6 +113,18 @@ def test_change_is_against_the_median_of_the_time_before() -> None:
     assert engine("g - before(g, 1m) > 20").observe(START, [gauge("g", {(): 90.0})]) == []
 
 
+def test_what_was_not_there_before_has_grown_by_all_it_is() -> None:
+    found = engine("grown(g, 1m) > 20", per="container", pause=0)
+
+    def now(**values: float) -> list[Metric]:
+        return [gauge("g", {(name,): value for name, value in values.items()}, "container")]
+
+    snapshots = [now(a=50.0)] * 4 + [now(a=60.0, new=30.0), now(a=75.0, new=30.0)]
+    assert targets(fed(found, *snapshots)) == [[], [], [], [], ["new"], ["a", "new"]]
+    fresh = engine("grown(g, 1m) > 20", per="container")
+    assert targets(fed(fresh, now(a=50.0), now(a=50.0))) == [[], []], "nothing is known yet"
+
+
 def test_quantiles_are_of_the_last_interval() -> None:
     found = engine("p99(wait_seconds) > 20 ms and rate(wait_seconds) > 5", per="container")
     slow = edges(SLOTS).index(2**-4)  # up to 62 ms

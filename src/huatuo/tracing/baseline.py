@@ -15,7 +15,7 @@ import numpy as np
 from huatuo.store.base import Store
 from huatuo.tracing.replay import snapshots
 from huatuo.triggers.grammar import Node
-from huatuo.triggers.values import Floats, Moment, Targets, Usual, Values, fit
+from huatuo.triggers.values import Floats, Targets, Usual, Values, fit, moment_of
 
 __all__ = ["LearnedBaseline"]
 
@@ -73,9 +73,7 @@ class LearnedBaseline:
             values.add(node)
             past = snapshots(self._store, values.families, middle - _HOUR_NS, middle + _HOUR_NS)
             for then_ns, metrics in past:
-                families = {metric.name: [m for m in metrics if m.name == metric.name]
-                            for metric in metrics}  # fmt: skip
-                values.observe(Moment(then_ns, families))
+                values.observe(moment_of(then_ns, metrics))
                 times.append(then_ns)
                 rows.append(values.of(node))
         if not rows or times[-1] - times[0] < _LEAST_NS:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from huatuo.export.flamegraph import flame_tree, sums
-from huatuo.model.incident import EvidenceEvent, EvidenceMetric, FunctionShare
+from huatuo.model.incident import EvidenceEvent, EvidenceMetric, FunctionShare, Suspect
 from huatuo.model.profile import Profile
 from huatuo.store.base import EventQuery, Store
-from huatuo.store.profiles import Matcher, ProfileQuery
+from huatuo.store.profiles import Matcher as LabelMatcher
+from huatuo.store.profiles import ProfileQuery
 from huatuo.tracing.replay import snapshots
-from huatuo.triggers.grammar import Compare, Condition, Join, Literal
-from huatuo.triggers.rules import Rule, unit_of
-from huatuo.triggers.values import Floats, Moment, Targets, Values, fit
+from huatuo.triggers.grammar import (
+    Binary,
+    Compare,
+    Condition,
+    Join,
+    Literal,
+    Matcher,
+    Node,
+    Past,
+    Select,
+)
+from huatuo.triggers.rules import Rule, looks_back, unit_of
+from huatuo.triggers.values import Floats, Targets, Values, fit, moment_of
 
 __all__ = [
     "container_of",
@@ -25,28 +37,30 @@ __all__ = [
     "series_of",
     "shares",
     "short_name",
+    "suspects_of",
 ]
 
 _SIGMAS = 4 * 1.4826  # median absolute deviations
 _EVENTS = 50
 _FUNCTIONS = 20
+_SUSPECTS = 3
 _LEAST_GROWTH = 0.01
 
 
 def series_of(store: Store, rule: Rule, target: str, start_ns: int, end_ns: int,
               since_ns: int) -> list[EvidenceMetric]:  # fmt: skip
-    """Each left side of the condition over the range, its values from `since_ns` on judged by
-    those before."""
-    nodes = {str(compare.left): compare for compare in _compares(rule.condition)}
+    """Each value that the condition compares, over the range, judged by what it was before
+    `since_ns`."""
+    compares = _compares(rule.condition)
+    plain = [compare for compare in compares if not looks_back(compare.left)]
+    nodes = {str(compare.left): compare for compare in plain or compares}
     values = Values(Targets(rule.trigger.per))
     for compare in nodes.values():
         values.add(compare.left)
     times: list[int] = []
     rows: list[list[float]] = []
     for now_ns, metrics in snapshots(store, values.families, start_ns, end_ns):
-        families = {metric.name: [m for m in metrics if m.name == metric.name]
-                    for metric in metrics}  # fmt: skip
-        values.observe(Moment(now_ns, families))
+        values.observe(moment_of(now_ns, metrics))
         at, size = values.targets.number(target), len(values.targets)
         times.append(now_ns)
         rows.append([
@@ -57,6 +71,42 @@ def series_of(store: Store, rule: Rule, target: str, start_ns: int, end_ns: int,
         _judged(what, unit_of(compare), times, table[:, column], since_ns)
         for column, (what, compare) in enumerate(nodes.items())
     ]
+
+
+def suspects_of(store: Store, rule: Rule, target: str, start_ns: int, end_ns: int,
+                since_ns: int) -> list[Suspect]:  # fmt: skip
+    """Whom the trigger's ranking names, on average since it began to hold: when it fires, what
+    came with it has no rate yet. Where the ranking is about kinds of targets such as the
+    trigger's (victims), only what concerns this one counts."""
+    if rule.suspects is None:
+        return []
+    node = _concerning(rule.suspects, rule.trigger.per, target)
+    values = Values(Targets(rule.suspects_per))
+    values.add(node)
+    rows: list[Floats] = []
+    for now_ns, metrics in snapshots(store, values.families, start_ns, end_ns):
+        values.observe(moment_of(now_ns, metrics))
+        if now_ns >= since_ns:
+            rows.append(values.of(node))
+    names = values.targets.names
+    if not rows or not names:
+        return []
+    mean = np.nan_to_num(np.stack([fit(row, len(names)) for row in rows])).mean(axis=0)
+    best = np.argsort(-mean, kind="stable")[: _SUSPECTS + 1].tolist()
+    found = [Suspect(names[n], float(mean[n])) for n in best if mean[n] > 0 and names[n] != target]
+    return found[:_SUSPECTS]
+
+
+def _concerning(node: Node, per: str, target: str) -> Node:
+    """With the trigger's target for every selection that looks at such a label."""
+    if isinstance(node, Select) and any(matcher.label == per for matcher in node.matchers):
+        return replace(node, matchers=(*node.matchers, Matcher(per, "=", target)))
+    if isinstance(node, Past):
+        return replace(node, value=_concerning(node.value, per, target))
+    if isinstance(node, Binary):
+        sides = (_concerning(side, per, target) for side in (node.left, node.right))
+        return Binary(node.op, *sides)
+    return node
 
 
 def _compares(condition: Condition) -> list[Compare]:
@@ -91,14 +141,14 @@ def short_name(container: str) -> str:
     return container if container.startswith("/") else container.rpartition("/")[2]
 
 
-def matchers_of(container: str) -> tuple[Matcher, ...]:
+def matchers_of(container: str) -> tuple[LabelMatcher, ...]:
     """What selects a container's samples; nothing for the host."""
     if not container:
         return ()
     parts = container.split("/")
-    found = [Matcher("container", "=", short_name(container))]
+    found = [LabelMatcher("container", "=", short_name(container))]
     if len(parts) == 3 and parts[0]:
-        found += [Matcher("namespace", "=", parts[0]), Matcher("pod", "=", parts[1])]
+        found += [LabelMatcher("namespace", "=", parts[0]), LabelMatcher("pod", "=", parts[1])]
     return tuple(found)
 
 

@@ -26,6 +26,7 @@ from huatuo.tracing.evidence import (
     profile_between,
     series_of,
     shares,
+    suspects_of,
 )
 from huatuo.triggers.rules import Firing, Rule
 
@@ -66,12 +67,14 @@ def judged(store: Store, incident: Incident, rule: Rule | None, since_ns: int) -
     container = container_of(incident.per, incident.target)
     start, end = incident.start_ns, incident.end_ns
     events, total = events_around(store, container, start, end)
-    metrics = []
+    metrics, suspects = [], incident.suspects
     if rule is not None:
         metrics = series_of(store, rule, incident.target, start, end, since_ns)
+        suspects = suspects_of(store, rule, incident.target, start, end, since_ns) or suspects
     before, note = _before(store, container, min(since_ns, end - _AROUND_NS), end)
     found = msgspec.structs.replace(
-        incident, events=events, events_total=total, metrics=metrics, before=before,
+        incident, events=events, events_total=total,
+        metrics=metrics, before=before, suspects=suspects,
         before_note=note,
     )  # fmt: skip
     return msgspec.structs.replace(found, summary=summary(found))
@@ -146,10 +149,11 @@ def _about_suspects(incident: Incident) -> list[str]:
 
 
 def _about_metrics(incident: Incident) -> list[str]:
-    for metric in incident.metrics:
-        if metric.low is not None and not any(metric.marked):
-            return [f"{metric.what} was not unusual for these minutes."]
-    return []
+    return [
+        f"{metric.what} was not unusual for these minutes."
+        for metric in incident.metrics
+        if metric.low is not None and not any(metric.marked)
+    ]
 
 
 def _about_code(incident: Incident) -> list[str]:

@@ -42,7 +42,8 @@ __all__ = [
 ]
 
 FORMS = ("rate", "p50", "p90", "p99", "mean")
-_PAST = ("before", "usual", "deviation")
+_TIMED = ("before", "grown")
+_PAST = (*_TIMED, "usual", "deviation")
 _DURATIONS = ("ns", "us", "ms", "s", "m", "h", "d")
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 _TOKEN = re.compile(
@@ -94,10 +95,10 @@ class Select:
 class Past:
     kind: str  # one of _PAST
     value: Node
-    seconds: float = 0.0  # of before
+    seconds: float = 0.0  # of before and grown
 
     def __str__(self) -> str:
-        length = f", {self.seconds:g} s" if self.kind == "before" else ""
+        length = f", {self.seconds:g} s" if self.kind in _TIMED else ""
         return f"{self.kind}({self.value}{length})"
 
 
@@ -261,7 +262,7 @@ class _Parser:
             if not family:
                 self.fail("a family of metrics")
             found: Node = self._select(family, name)
-        elif name == "before":
+        elif name in _TIMED:
             inner = self.value()
             self.expect(",")
             length = self._literal() if self.peek("number") else self.fail("a duration: 5m")

@@ -36,9 +36,9 @@ from huatuo.triggers.grammar import (
     parse_condition,
     parse_value,
 )
-from huatuo.triggers.values import Baseline, Floats, Moment, Targets, Values, fit
+from huatuo.triggers.values import Baseline, Floats, Targets, Values, fit, moment_of
 
-__all__ = ["PLANS", "Engine", "Fact", "Firing", "Rule", "rules", "shown", "unit_of"]
+__all__ = ["PLANS", "Engine", "Fact", "Firing", "Rule", "looks_back", "rules", "shown", "unit_of"]
 
 PLANS = ("", "cpu", "io", "memory", "network", "tasks")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -194,10 +194,7 @@ class Engine:
         """Judge a snapshot; returns what fires now."""
         if any(len(values.targets) > _MOST_TARGETS for values in self._values.values()):
             self._forget()
-        families: dict[str, list[Metric]] = {}
-        for metric in metrics:
-            families.setdefault(metric.name, []).append(metric)
-        moment = Moment(now_ns, families)
+        moment = moment_of(now_ns, metrics)
         self._origin_ns = self._origin_ns or now_ns
         for values in self._values.values():
             values.observe(moment)
@@ -227,7 +224,7 @@ class Engine:
                 now_ns,
                 self._origin_ns + int(state.since[number]),
                 tuple(_facts(rule.condition, values, number)),
-                self._suspects(rule),
+                self._suspects(rule, values.targets.names[number]),
             )
             for number in np.flatnonzero(due).tolist()
         ]
@@ -240,14 +237,19 @@ class Engine:
             about = [rule.is_about(name) for name in targets.names[known:]]
             state.counts = np.append(state.counts, np.array(about, bool))
 
-    def _suspects(self, rule: Rule) -> tuple[tuple[str, float], ...]:
+    def _suspects(self, rule: Rule, target: str) -> tuple[tuple[str, float], ...]:
         if rule.suspects is None:
             return ()
         values = self._values[rule.suspects_per]
         size = len(values.targets)
         ranked = np.nan_to_num(fit(values.of(rule.suspects), size), nan=-np.inf)
-        best = np.argsort(-ranked, kind="stable")[:_SUSPECTS].tolist()
-        return tuple((values.targets.names[n], float(ranked[n])) for n in best if ranked[n] > 0)
+        names = values.targets.names
+        best = [
+            n
+            for n in np.argsort(-ranked, kind="stable")[: _SUSPECTS + 1].tolist()
+            if ranked[n] > 0 and names[n] != target
+        ]
+        return tuple((names[n], float(ranked[n])) for n in best[:_SUSPECTS])
 
 
 def _compared(condition: Condition) -> list[Node]:
@@ -261,8 +263,15 @@ def _learned(node: Node) -> set[Node]:
     if isinstance(node, Binary):
         return _learned(node.left) | _learned(node.right)
     if isinstance(node, Past):
-        return ({node.value} if node.kind != "before" else set()) | _learned(node.value)
+        return (set() if node.seconds else {node.value}) | _learned(node.value)
     return set()
+
+
+def looks_back(node: Node) -> bool:
+    """Whether a value depends on earlier ones."""
+    if isinstance(node, Binary):
+        return looks_back(node.left) or looks_back(node.right)
+    return isinstance(node, Past)
 
 
 def _truth(condition: Condition, values: Values, size: int) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ looked at only when the series of a family have changed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from huatuo.model.expression import compiled
 from huatuo.model.metric import Column, Metric
 from huatuo.triggers.grammar import Binary, Literal, Matcher, Node, Past, Select
 
-__all__ = ["HOST", "Baseline", "Floats", "Moment", "Targets", "Usual", "Values", "fit"]
+__all__ = ["HOST", "Baseline", "Floats", "Moment", "Targets", "Usual", "Values", "fit", "moment_of"]
 
 Floats = npt.NDArray[np.float64]
 HOST = "host"
@@ -76,6 +76,14 @@ class Baseline(Protocol):
 class Moment:
     now_ns: int
     families: Mapping[str, Sequence[Metric]]
+
+
+def moment_of(now_ns: int, metrics: Iterable[Metric]) -> Moment:
+    """Several metrics may be of one family."""
+    families: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        families.setdefault(metric.name, []).append(metric)
+    return Moment(now_ns, families)
 
 
 @dataclass(slots=True)
@@ -217,8 +225,8 @@ class Values:
         if isinstance(node, Select) and node not in self._sources:
             self._sources[node] = _Source(node, self.targets)
         elif isinstance(node, Past):
-            if node.kind == "before":
-                self._before.setdefault(node, _Before())
+            if node.seconds:
+                self._before.setdefault(_key(node), _Before())
             self.add(node.value)
         elif isinstance(node, Binary):
             self.add(node.left)
@@ -254,8 +262,13 @@ class Values:
 
     def _past(self, node: Past) -> Floats:
         size = len(self.targets)
-        if node.kind == "before":
-            return self._before[node].median(self.now_ns, int(node.seconds * 1e9), size)
+        if node.seconds:
+            kept = self._before[_key(node)]
+            median = kept.median(self.now_ns, int(node.seconds * 1e9), size)
+            if node.kind == "before":
+                return median
+            left, right = _aligned(self.of(node.value), median)
+            return left - (np.nan_to_num(right) if right.ndim else right)
         medians, spreads = np.full(size, np.nan), np.full(size, np.nan)
         if self.baseline is not None:
             known = self.baseline.usual(str(node.value), self.targets.per, self.now_ns)
@@ -268,6 +281,11 @@ class Values:
         # what never varies would make everything a great deviation: at least a twentieth counts
         least = np.abs(medians) * 0.05
         return _ratio(now - medians, np.maximum(spreads * _SIGMA, least))
+
+
+def _key(node: Past) -> Past:
+    """What is remembered for it: the same for `before` and `grown`."""
+    return Past("before", node.value, node.seconds)
 
 
 def fit(value: Floats, size: int) -> Floats:
