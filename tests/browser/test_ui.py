@@ -117,7 +117,7 @@ def test_hovering_says_count_and_range(page: Page, site: Site) -> None:
 def test_an_incident_is_read_and_a_capture_is_asked_for(page: Page, site: Site) -> None:
     page.open(site.url + "#/incidents?range=1h")
     shown(page, "contention")
-    page.click("table.events a")
+    page.click("table.incident-list a")
     shown(page, "First among those who may have caused it: etl-7")
     shown(page, "compress_block")
     asked = len(site.node.tracing.jobs)

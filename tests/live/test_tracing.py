@@ -24,10 +24,11 @@ from huatuo.store.embedded import EmbeddedStore
 from huatuo.triggers.builtin import BUILTIN
 from tests.live.agent import Running, agent, eventually
 from tests.live.conftest import Group, cgroup
+from tests.live.profiling import compiled
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
-TRIED = ("container-system-cpu", "contention", "fork-storm")
+TRIED = ("container-system-cpu", "contention", "fork-storm", "blocked-tasks")
 QUIET = 9.0  # seconds until there is a time before
 SECONDS = 30.0  # within which an incident must be complete
 IDLE = "import time\ntime.sleep(600)"
@@ -46,7 +47,7 @@ def config(more: str = "") -> str:
             continue
         when, suspects = (t.replace("5m", "12s") for t in (trigger.when, trigger.suspects))
         lines.append(f"[[trigger]]\nname = '{trigger.name}'\nwhen = '{when}'\n"
-                     f"suspects = '{suspects}'\n"
+                     f"suspects = '{suspects}'\nfor = '{min(trigger.hold // 10**9, 2)}s'\n"
                      "include = '|.*huatuo-tracing.*'")  # fmt: skip
     return "\n".join(lines)
 
@@ -167,6 +168,28 @@ def test_a_fork_storm_is_the_hosts_and_names_the_container(running: Running) -> 
     assert any(s["name"].endswith(groups[0].directory.name) for s in one["suspects"]), one
     assert groups[0].directory.name in one["summary"]
     assert one["capture"]["status"] == "done", one["capture"]["reason"]
+
+
+def test_sleepers_in_state_d_are_named_with_where_they_sleep(
+    running: Running, tmp_path: Path
+) -> None:
+    """vfork() keeps the parent in that state until its child ends."""
+    program = compiled(tmp_path, "sleepers.c", "-O1", "-pthread")
+    with ExitStack() as stack:
+        groups = container(stack, "tracing-sleep")
+        name = groups[0].directory.name
+        stack.enter_context(Member(IDLE, groups))
+        time.sleep(QUIET)
+        for _ in range(7):
+            process = groups[0].start([program, "vfork", "30000"])
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+        one = complete(running, "blocked-tasks", name)
+    assert one["target"].endswith(name)
+    assert one["capture"]["plan"] == "tasks"
+    ours = [task for task in one["capture"]["tasks"] if task["comm"] == "sleepers"]
+    assert len(ours) == 7
+    assert all(any("fork" in frame for frame in task["stack"]) for task in ours), ours
 
 
 def test_each_fired_once_and_the_report_is_one_file(running: Running, tmp_path: Path) -> None:

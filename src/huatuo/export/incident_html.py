@@ -40,10 +40,10 @@ def incident_html(incident: Incident, files: Mapping[str, bytes]) -> bytes:
     if incident.before:
         about = incident.before_note or "share of the CPU time now, and in the hour before"
         parts += ["<h2>CPU time around the trigger</h2>", _note(about), _functions(incident.before)]
-    parts += _pictures(files, ("before",))
+    parts += _pictures(files, {"before": "CPU time around the trigger"})
     if incident.capture is not None:
         parts += _capture(incident.capture)
-        parts += _pictures(files, tuple(incident.capture.profiles))
+        parts += _pictures(files, {name: name for name in incident.capture.profiles})
     if incident.events:
         rows = ((e.time, e.probe, e.title) for e in incident.events)
         parts += [f"<h2>Events ({incident.events_total})</h2>", _table(("", "", ""), rows)]
@@ -58,10 +58,10 @@ def _save(name: str, data: bytes) -> str:
             f"{escape(name)}</a>")  # fmt: skip
 
 
-def _pictures(files: Mapping[str, bytes], names: Iterable[str]) -> list[str]:
+def _pictures(files: Mapping[str, bytes], titles: Mapping[str, str]) -> list[str]:
     """Made by us, names of functions in them escaped."""
-    return [f"<h2>Flame graph: {escape(name)}</h2>{files[f'{name}.svg'].decode()}"
-            for name in names if files.get(f"{name}.svg")]  # fmt: skip
+    return [f"<h2>Flame graph: {escape(title)}</h2>{files[f'{name}.svg'].decode()}"
+            for name, title in titles.items() if files.get(f"{name}.svg")]  # fmt: skip
 
 
 def _capture(capture: Capture) -> list[str]:

@@ -59,7 +59,7 @@ def series_of(store: Store, rule: Rule, target: str, start_ns: int, end_ns: int,
         values.add(compare.left)
     times: list[int] = []
     rows: list[list[float]] = []
-    for now_ns, metrics in snapshots(store, values.families, start_ns, end_ns):
+    for now_ns, metrics in snapshots(store, values.families, start_ns, end_ns + 1):
         values.observe(moment_of(now_ns, metrics))
         at, size = values.targets.number(target), len(values.targets)
         times.append(now_ns)
@@ -84,7 +84,7 @@ def suspects_of(store: Store, rule: Rule, target: str, start_ns: int, end_ns: in
     values = Values(Targets(rule.suspects_per))
     values.add(node)
     rows: list[Floats] = []
-    for now_ns, metrics in snapshots(store, values.families, start_ns, end_ns):
+    for now_ns, metrics in snapshots(store, values.families, start_ns, end_ns + 1):
         values.observe(moment_of(now_ns, metrics))
         if now_ns >= since_ns:
             rows.append(values.of(node))

@@ -106,7 +106,7 @@ def captured(
     for name, profile in profiles.items():
         if profile.total:
             container = container_of(incident.per, incident.target)
-            base = _quiet_hour(store, container, since_ns) if name == "cpu" else None
+            base = _quiet_hour(store, container, since_ns - _AROUND_NS) if name == "cpu" else None
             tables[name] = shares(profile, base)
             files.append(IncidentFile(f"{name}.pb.gz", pprof.write(profile)))
             files.append(IncidentFile(f"{name}.svg", flame_svg(profile, base)))

@@ -64,7 +64,7 @@ function Times({ all, range }) {
 }
 
 function Table({ all, selected }) {
-  return html`<div class="scroll"><table class="events"><thead><tr><th>Time</th><th>Trigger</th><th>Target</th><th>Capture</th><th>Why</th></tr></thead>
+  return html`<div class="scroll"><table class="incident-list"><thead><tr><th>Time</th><th>Trigger</th><th>Target</th><th>Capture</th><th>Why</th></tr></thead>
     <tbody>${all.map((one) => html`<tr key=${one.id} class=${one.id === selected ? "selected" : ""}>
       <td class="num" title=${one.time}>${ago(timeOf(one))}</td>
       <td><a href=${href("incidents", { ...current().params, id: one.id })}>${one.trigger}</a></td>
