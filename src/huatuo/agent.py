@@ -96,9 +96,8 @@ class Agent:
             self.host, self.inventory, self.enricher.symbols, directory, _symbols(config)
         )
         self.tracing = Tracing(
-            self.host, self.store, self.enricher.symbols, self.governor, directory,
-            config.triggers, config.capture,
-        )  # fmt: skip
+            self.host.cpus, self.store, self.governor, directory, config.triggers, config.capture
+        )
         self.pushing: Pushing | None = None
         if config.push.url:
             self.pushing = Pushing(config.push, self.store.profiles, self.host.name)

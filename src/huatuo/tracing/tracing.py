@@ -18,10 +18,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from huatuo.enrich.symbols.kernel import KernelSymbols
 from huatuo.errors import HuatuoError, StoreError
 from huatuo.governor import Governor
-from huatuo.kernel.host import Host
 from huatuo.model.incident import Capture, Incident, IncidentFile
 from huatuo.model.metric import Metric
 from huatuo.settings import CaptureSettings
@@ -50,16 +48,16 @@ class Tracing:
     """`observe` after each snapshot was stored; `run` beside it until cancelled. Raises
     ConfigError if a trigger cannot be understood."""
 
-    def __init__(self, host: Host, store: Store, kernel: KernelSymbols, governor: Governor,
-                 symbols: Path, triggers: Sequence[Mapping[str, Any]],
+    def __init__(self, cpus: int, store: Store, governor: Governor, symbols: Path,
+                 triggers: Sequence[Mapping[str, Any]],
                  settings: CaptureSettings) -> None:  # fmt: skip
-        self._host, self._store, self._kernel, self._symbols = host, store, kernel, symbols
+        self._store, self._symbols = store, symbols
         self._settings = settings
         chosen = rules(triggers)
         self._rules = {rule.trigger.name: rule for rule in chosen}
         self.baseline = LearnedBaseline(store, Engine(chosen).learned())
         self._engine = Engine(chosen, self.baseline)
-        self.captures = Captures(settings, governor, host.cpus, self._collect)
+        self.captures = Captures(settings, governor, cpus, self._collect)
         self._work: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.not_followed = 0  # firings beside many others
@@ -191,6 +189,5 @@ class Tracing:
     def _collect(self, job: Job) -> Captured:
         state = job.state
         seconds = self._settings.duration / 1e9
-        return collect(self._host, self._kernel, self._symbols, state.plan,
-                       short_name(state.target), seconds, self._settings.samples,
-                       job.stop)  # fmt: skip
+        return collect(self._symbols, state.plan, short_name(state.target), seconds,
+                       self._settings.samples, job.stop)  # fmt: skip

@@ -28,6 +28,7 @@ _AGAIN = "rate(net_protocols_tcp_retransmitted_segments_total)"
 _FORKS = "rate(cpu_usage_forks_total)"
 # a fork and the end of its child are some dozens of faults, and switches are not theirs alone
 _MINOR = 'rate(memory_cgroup_faults_total{severity="minor"})'
+_DROPS = "rate(net_drop_packets_total)"
 _MAJOR = 'rate(memory_cgroup_faults_total{severity="major"})'
 _RECLAIM = "rate(memory_vmstat_allocation_stalls_total)"
 _STACKED = '"(nvme|md|dm-|loop|zram|ram).*"'  # disks of disks, and those that work in parallel
@@ -58,7 +59,7 @@ BUILTIN: tuple[Trigger, ...] = (
             hold=10 * _SECOND, plan="cpu"),
     Trigger("container-system-cpu", f"{_OWN_SYSTEM} > 45 % and {_change(_OWN_SYSTEM)} > 20 %",
             "container", plan="cpu"),
-    Trigger("contention", f"{_DELAY} > 40 % and {_change(_DELAY)} > 30 %", "victim",
+    Trigger("contention", f"{_DELAY} > 40 % and {_grown(_DELAY)} > 30 %", "victim",
             suspects=f"{_DELAY} per culprit", plan="cpu"),
     Trigger("run-queue-latency", "p99(cpu_sched_wait_seconds) > 20 ms and"
             " rate(cpu_sched_wait_seconds) > 20 and p99(cpu_sched_wait_seconds) >"
@@ -69,7 +70,7 @@ BUILTIN: tuple[Trigger, ...] = (
     Trigger("load", "cpu_load_average_1m / rate(cpu_usage_seconds_total) > 4 and"
             " cpu_load_average_1m > 2 * before(cpu_load_average_1m, 10m)",
             suspects="task_state_load_average_1m per container", plan="tasks"),
-    Trigger("blocked-tasks", f"{_BLOCKED} > 5 and {_change(_BLOCKED)} > 4", "container",
+    Trigger("blocked-tasks", f"{_BLOCKED} > 5 and {_grown(_BLOCKED)} > 4", "container",
             hold=10 * _SECOND, plan="tasks"),
     Trigger("disk-busy", _disks(f"{_BUSY} > 90 % and {_change(_BUSY)} > 40 %"), "device",
             hold=5 * _SECOND, plan="io"),
@@ -90,8 +91,7 @@ BUILTIN: tuple[Trigger, ...] = (
             suspects=f"{_MAJOR}{_MORE}", plan="memory"),
     Trigger("major-faults", f"{_MAJOR} > 200 and {_change(_MAJOR)} > 150", "container",
             hold=10 * _SECOND, plan="io"),
-    Trigger("packet-drops", "rate(net_drop_packets_total) > 100 and rate(net_drop_packets_total) >"
-            " 4 * before(rate(net_drop_packets_total), 5m)", "container", plan="network"),
+    Trigger("packet-drops", f"{_DROPS} > 100 and {_grown(_DROPS)} > 0.75 * {_DROPS}", "container", plan="network"),
     Trigger("retransmits", f"{_AGAIN} / {_SENT} > 5 % and {_AGAIN} > 20 and"
             f" {_AGAIN} > 4 * before({_AGAIN}, 5m)",
             suspects="rate(net_retransmit_segments_total) per container", plan="network"),
