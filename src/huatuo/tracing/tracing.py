@@ -123,14 +123,16 @@ class Tracing:
     # -- in threads ----------------------------------------------------------------------------
 
     def _close_interrupted(self) -> None:
-        """Captures that ran when the agent ended, whatever it ended of."""
+        """What an agent before this one did not complete, whatever it ended of."""
         for incident in self._store.incidents.list(limit=100):
             capture = incident.capture
             if capture is not None and capture.status in ("queued", "running"):
-                failed = msgspec.structs.replace(capture, status="failed", reason=_INTERRUPTED)
-                ended = msgspec.structs.replace(incident, capture=failed)
-                said = report.summary(ended)
-                self._store.incidents.put(msgspec.structs.replace(ended, summary=said))
+                capture = msgspec.structs.replace(capture, status="failed", reason=_INTERRUPTED)
+            elif incident.summary:
+                continue
+            ended = msgspec.structs.replace(incident, capture=capture)
+            said = report.summary(ended)
+            self._store.incidents.put(msgspec.structs.replace(ended, summary=said))
 
     def _follow(self, firing: Firing) -> None:
         """The incident is stored before anything that may fail or take its time."""

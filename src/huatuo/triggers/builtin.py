@@ -91,7 +91,8 @@ BUILTIN: tuple[Trigger, ...] = (
             suspects=f"{_MAJOR}{_MORE}", plan="memory"),
     Trigger("major-faults", f"{_MAJOR} > 200 and {_change(_MAJOR)} > 150", "container",
             hold=10 * _SECOND, plan="io"),
-    Trigger("packet-drops", f"{_DROPS} > 100 and {_grown(_DROPS)} > 0.75 * {_DROPS}", "container", plan="network"),
+    Trigger("packet-drops", f"{_DROPS} > 100 and {_grown(_DROPS)} > 0.75 * {_DROPS}",
+            "container", plan="network"),
     Trigger("retransmits", f"{_AGAIN} / {_SENT} > 5 % and {_AGAIN} > 20 and"
             f" {_AGAIN} > 4 * before({_AGAIN}, 5m)",
             suspects="rate(net_retransmit_segments_total) per container", plan="network"),
