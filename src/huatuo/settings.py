@@ -121,7 +121,7 @@ class Trigger:
     """A table [[trigger]]: what starts a capture. The name of a built-in one changes that one."""
 
     name: str = _setting("", "text", "of letters, digits and -; `huatuo triggers list` shows all")
-    when: str = _setting("", "text", "condition over metrics; see docs/decisions/0012")
+    when: str = _setting("", "text", "condition: 'rate(cpu_usage_forks_total) > 1000'")
     per: str = _setting("host", "text", "host, or the label whose values are judged: container")
     hold: int = _setting(0, "duration_ns_t", "how long the condition must hold", "for")
     pause: int = _setting(1800 * _SECOND, "duration_ns_t", "rest after firing, for each target")
