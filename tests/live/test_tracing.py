@@ -132,9 +132,10 @@ def test_nothing_fires_in_a_minute_of_steady_work(running: Running) -> None:
         with Member(CALM, groups):
             time.sleep(CALM_SECONDS)
             name = groups[0].directory.name
-            assert any(name in row["name"] for row in running.get("/api/v1/containers"))
+            assert name in running.text("/api/v1/containers")
             found = running.get("/api/v1/incidents?limit=100")
-    assert [one["summary"] for one in found] == []
+    # of the host others may make a storm; nobody else is in this container
+    assert [one["summary"] for one in found if one["target"].endswith(name)] == []
 
 
 def test_a_syscall_storm_names_its_container_and_the_kernels_function(running: Running) -> None:
@@ -168,8 +169,9 @@ def test_contention_names_victim_and_culprit(running: Running) -> None:
         victim, hog = (
             [stack.enter_context(cgroup(f"tracing-{name}"))] for name in ("victim", "hog")
         )
-        stack.enter_context(Member(SPIN, victim, cpu=0))
+        stack.enter_context(Member(IDLE, victim))
         time.sleep(QUIET)
+        stack.enter_context(Member(SPIN, victim, cpu=0))
         weight = hog[0].directory / "cpu.weight"
         if weight.exists():
             weight.write_text("1000")
