@@ -20,6 +20,7 @@ import msgspec
 
 from huatuo.errors import HuatuoError, StoreError
 from huatuo.governor import Governor
+from huatuo.kernel.heap import give_back
 from huatuo.model.incident import Capture, Incident, IncidentFile
 from huatuo.model.metric import Metric
 from huatuo.settings import CaptureSettings
@@ -187,6 +188,7 @@ class Tracing:
             log.warning("an incident lacks evidence: %s", error)
         self._store.incidents.put(incident, files)
         job.state = incident.capture or state
+        give_back()  # merging profiles took some ten MiB
 
     def _collect(self, job: Job) -> Captured:
         state = job.state
