@@ -9,7 +9,17 @@ import argparse
 import importlib
 import platform
 
-NAMES = ("agent", "programs", "overhead", "containers", "rows", "block_rows", "unwind", "flame")
+NAMES = (
+    "agent",
+    "programs",
+    "overhead",
+    "containers",
+    "rows",
+    "block_rows",
+    "unwind",
+    "flame",
+    "triggers",
+)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ ORDER = {
     "store": 6,
     "export": 6,
     "pushing": 7,
+    "tracing": 7,
     "selfmetrics": 8,
     "serve": 7,
     "cli": 9,

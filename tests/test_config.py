@@ -48,6 +48,9 @@ def test_units_become_base_units(tmp_path: Path) -> None:
         ("probes = 3", 'for example ["auto"'),
         ('[governor]\ncpu = "1"', 'for example "1%"'),
         ('[agent]\ninterval = "0.5"', 'for example "10ms"'),
+        ('[[trigger]]\nfor = "2 weeks"', 'for example "10ms"'),
+        ('[[trigger]]\nwhem = "x > 1"', "did you mean when?"),
+        ("trigger = 3", "written [[trigger]]"),
         ("[agent", "not valid TOML"),
         ("agent = 3", "written [agent]"),
     ],
@@ -100,3 +103,11 @@ def test_durations_survive_printing(ns: int) -> None:
 @given(size=st.integers(0, 2**50))
 def test_sizes_survive_printing(size: int) -> None:
     assert parse("bytes_t", show("bytes_t", size).strip('"'), "x") == size
+
+
+def test_triggers_say_only_what_the_file_says(tmp_path: Path) -> None:
+    """What a table leaves out is the built-in trigger's of that name, and no default's."""
+    text = '[[trigger]]\nname = "load"\nfor = "20s"\nenabled = false\n[[trigger]]\nname = "x"\n'
+    config = load(written(tmp_path, text))
+    expected = {"name": "load", "hold": 20_000_000_000, "enabled": False}
+    assert config.triggers == (expected, {"name": "x"})

@@ -53,6 +53,7 @@ from huatuo.serve.app import create_app
 from huatuo.serve.listening import address_of, is_loopback, listening
 from huatuo.serve.server import serve
 from huatuo.store.embedded import EmbeddedStore
+from huatuo.tracing.tracing import Tracing
 
 __all__ = ["Agent", "run"]
 
@@ -99,6 +100,9 @@ class Agent:
         self.profiling = Profiling(
             self.host, self.inventory, self.enricher.symbols, directory, _symbols(config)
         )
+        self.tracing = Tracing(
+            self.host.cpus, self.store, self.governor, directory, config.triggers, config.capture
+        )
         self.pushing: Pushing | None = None
         if config.push.url:
             self.pushing = Pushing(config.push, self.store.profiles, self.host.name)
@@ -127,6 +131,7 @@ class Agent:
                 tasks.create_task(self._expire_forever())
                 tasks.create_task(self.profiling.symbols.run())
                 tasks.create_task(self.asking.run())
+                tasks.create_task(self.tracing.run())
                 if self.pushing is not None:
                     tasks.create_task(self._push_forever(self.pushing))
         finally:
@@ -231,8 +236,9 @@ class Agent:
             began = time.monotonic()
             with _surviving("metrics are not stored"):
                 self._refresh_targets()
-                now_ns = time.time_ns()
-                await self._write(self.store.append_metrics, now_ns, self.metrics())
+                now_ns, metrics = time.time_ns(), self.metrics()
+                await self._write(self.store.append_metrics, now_ns, metrics)
+                self.tracing.observe(now_ns, metrics)
             with _surviving("profiles are not stored"):
                 await self._store_profiles()
             await asyncio.sleep(max(interval - (time.monotonic() - began), 0.05))

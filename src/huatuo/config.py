@@ -18,12 +18,14 @@ from huatuo.model.units import parse, show
 from huatuo.probes.base import Probe, Setting, discover
 from huatuo.settings import (
     AgentSettings,
+    CaptureSettings,
     ContainerSettings,
     GovernorSettings,
     KnownIssue,
     PushSettings,
     StoreSettings,
     SymbolsSettings,
+    Trigger,
 )
 
 __all__ = ["Config", "defaults", "load"]
@@ -40,7 +42,9 @@ class Config:
     containers: ContainerSettings = field(default_factory=ContainerSettings)
     symbols: SymbolsSettings = field(default_factory=SymbolsSettings)
     push: PushSettings = field(default_factory=PushSettings)
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
     known: tuple[KnownIssue, ...] = ()
+    triggers: tuple[Mapping[str, Any], ...] = ()  # what tables [[trigger]] say, and no defaults
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
 
 
@@ -51,6 +55,7 @@ _SECTIONS = {
     "containers": ContainerSettings,
     "symbols": SymbolsSettings,
     "push": PushSettings,
+    "capture": CaptureSettings,
 }
 
 
@@ -80,6 +85,8 @@ def _parse(document: Mapping[str, Any]) -> Config:
             own["probes"] = selection(value)
         elif key == "known":
             own["known"] = known_issues(value)
+        elif key == "trigger":
+            own["triggers"] = trigger_tables(value)
         elif key in _SECTIONS:
             own[key] = _SECTIONS[key](**_values(_SECTIONS[key], f"[{key}]", _table(key, value)))
         elif key in groups:
@@ -90,7 +97,7 @@ def _parse(document: Mapping[str, Any]) -> Config:
                     raise _unknown(f"[{name}]", name, known)
                 settings[name] = probe_settings(cls, _table(name, table))
         else:
-            raise _unknown(key, key, ["probes", *_SECTIONS, *groups])
+            raise _unknown(key, key, ["probes", "known", "trigger", *_SECTIONS, *groups])
     return Config(**own, settings=settings)
 
 
@@ -137,19 +144,30 @@ def known_issues(value: object) -> tuple[KnownIssue, ...]:
     return tuple(found)
 
 
+def trigger_tables(value: object) -> tuple[Mapping[str, Any], ...]:
+    """Check the form of tables [[trigger]]; what they mean is checked in triggers/rules.py."""
+    if not isinstance(value, list):
+        raise ConfigError("trigger: expected tables, each written [[trigger]]")
+    return tuple(
+        _values(Trigger, f"[trigger] number {number}", _table("trigger", table))
+        for number, table in enumerate(value, 1)
+    )
+
+
 def _values(cls: Any, where: str, table: Mapping[str, object]) -> dict[str, Any]:
     schema = {setting.name: setting for setting in _schema(cls)}
+    names = {f.metadata.get("key", f.name): f.name for f in fields(cls)}
     values = {}
     for key, value in table.items():
         if key not in schema:
             raise _unknown(f"{where} {key}", key, schema)
-        values[key] = parse(schema[key].typedef, value, f"{where} {key}")
+        values[names[key]] = parse(schema[key].typedef, value, f"{where} {key}")
     return values
 
 
 def _schema(cls: Any) -> list[Setting]:
     return [
-        Setting(f.name, f.metadata["typedef"], f.default, f.metadata["help"])  # type: ignore[arg-type]
+        Setting(f.metadata.get("key", f.name), f.metadata["typedef"], f.default, f.metadata["help"])  # type: ignore[arg-type]
         for f in fields(cls)
     ]
 
@@ -176,12 +194,11 @@ def defaults() -> str:
     ]
     for section, cls in _SECTIONS.items():
         lines += _show_table(section, _schema(cls))
-    lines += ["", f"# {_summary(KnownIssue)} As many as you like.", "# [[known]]"]
-    for setting in _schema(KnownIssue):
-        lines += [
-            f"# {setting.help}",
-            f"# {setting.name} = {show(setting.typedef, setting.default)}",
-        ]
+    for name, table in (("known", KnownIssue), ("trigger", Trigger)):
+        lines += ["", f"# {_summary(table)} As many as you like.", f"# [[{name}]]"]
+        for setting in _schema(table):
+            shown = show(setting.typedef, setting.default)
+            lines += [f"# {setting.help}", f"# {setting.name} = {shown}"]
     for name, cls in discover().items():
         if schema := cls.settings_schema():
             lines += _show_table(name, schema, _summary(cls))

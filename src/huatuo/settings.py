@@ -10,19 +10,23 @@ from typing import Any
 
 __all__ = [
     "AgentSettings",
+    "CaptureSettings",
     "ContainerSettings",
     "GovernorSettings",
     "KnownIssue",
     "PushSettings",
     "StoreSettings",
     "SymbolsSettings",
+    "Trigger",
 ]
 
 _SECOND = 1_000_000_000
 
 
-def _setting(default: Any, typedef: str, help_text: str) -> Any:
-    return field(default=default, metadata={"typedef": typedef, "help": help_text})
+def _setting(default: Any, typedef: str, help_text: str, key: str = "") -> Any:
+    """`key`: how it is called in the file, where Python does not allow that as a name."""
+    metadata = {"typedef": typedef, "help": help_text, **({"key": key} if key else {})}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,19 @@ class PushSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """What captures may take."""
+
+    duration: int = _setting(10 * _SECOND, "duration_ns_t", "how long one collects")
+    per_hour: int = _setting(12, "count", "more in an hour are refused")
+    cpu: float = _setting(
+        0.01, "ratio", "budget of the machine's CPU over an hour: more captures are refused beyond"
+    )
+    samples: int = _setting(99, "count", "samples of stacks per second and busy CPU")
+    keep: int = _setting(30 * 86400 * _SECOND, "duration_ns_t", "older incidents are removed")
+
+
+@dataclass(frozen=True, slots=True)
 class KnownIssue:
     """A table [[known]]: events that somebody has looked at already."""
 
@@ -125,3 +142,21 @@ class KnownIssue:
     title: str = _setting("", "text", "expression that is found in the title")
     stack: str = _setting("", "text", "expression that is found in a frame of the stack")
     container: str = _setting("", "text", "expression that matches the whole container's name")
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A table [[trigger]]: what starts a capture. The name of a built-in one changes that one."""
+
+    name: str = _setting("", "text", "of letters, digits and -; `huatuo triggers list` shows all")
+    when: str = _setting("", "text", "condition: 'rate(cpu_usage_forks_total) > 1000'")
+    per: str = _setting("host", "text", "host, or the label whose values are judged: container")
+    hold: int = _setting(0, "duration_ns_t", "how long the condition must hold", "for")
+    pause: int = _setting(1800 * _SECOND, "duration_ns_t", "rest after firing, for each target")
+    include: str = _setting("", "text", "expression that matches the whole name of a target")
+    exclude: str = _setting("", "text", "the same, of targets that are left alone")
+    suspects: str = _setting("", "text", "value that ranks who may have caused it, and `per LABEL`")
+    plan: str = _setting(
+        "", "text", "what is captured: cpu, io, memory, network, tasks; or nothing"
+    )
+    enabled: bool = _setting(True, "bool", "false switches it off")

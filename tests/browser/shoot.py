@@ -14,6 +14,8 @@ PAGES = {
     "tree": "#/containers?range=1h&view=tree",
     "events": "#/events?range=1h",
     "record": "#/events?range=1h&id=1",
+    "incidents": "#/incidents?range=1h",
+    "incident": "#/incidents?range=1h&id=1",
     "probes": "#/probes",
     "explore": "#/explore?range=1h&name=huatuo_cpu_sched_wait_seconds",
     "profiles": "#/profiles?range=1h",

@@ -21,6 +21,8 @@ PAGES = {
     "profiles": ("#/profiles", "complete stacks"),
     "sandwich": ("#/profiles?view=sandwich", "Called by"),
     "functions": ("#/profiles?view=table&base=previous&range=5m", "Self, change"),
+    "incidents": ("#/incidents?range=1h", "contention"),
+    "incident": ("#/incidents?range=1h&id=1", "compress_block"),
     "probes": ("#/probes", "What the governor did"),
     "explore": ("#/explore?name=huatuo_cpu_sched_wait_seconds", "Copy PromQL"),
 }
@@ -49,7 +51,7 @@ def test_a_page_renders(name: str, width: int, dark: bool, page: Page, site: Sit
 
 
 @pytest.mark.parametrize(
-    "path", ["#/", "#/containers", "#/events", "#/profiles", "#/probes", "#/explore"]
+    "path", ["#/", "#/containers", "#/events", "#/profiles", "#/incidents", "#/probes", "#/explore"]
 )
 def test_an_empty_node_says_so(path: str, page: Page, empty_site: Site) -> None:
     page.resize(1440, 3000)
@@ -112,6 +114,20 @@ def test_hovering_says_count_and_range(page: Page, site: Site) -> None:
     assert "p99" in tip
 
 
+def test_an_incident_is_read_and_a_capture_is_asked_for(page: Page, site: Site) -> None:
+    page.open(site.url + "#/incidents?range=1h")
+    shown(page, "contention")
+    page.click("table.incident-list a")
+    shown(page, "First among those who may have caused it: etl-7")
+    shown(page, "compress_block")
+    asked = len(site.node.tracing.jobs)
+    page.click(".capture button")
+    shown(page, "queued")
+    assert len(site.node.tracing.jobs) == asked + 1
+    page.key("Escape")
+    page.wait("!location.hash.includes('id=')")
+
+
 def test_an_event_is_seen_within_two_seconds(page: Page, site: Site) -> None:
     page.open(site.url + "#/events")
     shown(page, "live")
@@ -146,7 +162,7 @@ def test_keys(page: Page, site: Site) -> None:
     shown(page, "How to use this")
     page.key("Escape")
     page.wait("!document.querySelector('dialog')")
-    for number, word in (("2", "Who waits"), ("5", "governor"), ("4", "complete"), ("3", "live")):
+    for number, word in (("2", "Who waits"), ("6", "governor"), ("4", "complete"), ("3", "live")):
         page.key(number)
         shown(page, word)
     page.key("/")

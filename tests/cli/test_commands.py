@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
     for name in COMMANDS:
-        assert f"    {name} " in out
+        assert re.search(rf"^    {name}\s", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

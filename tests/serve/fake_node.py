@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from huatuo.model.event import Container, Event, Process
+from huatuo.model.incident import Capture, FunctionShare, Incident, IncidentFile, Suspect
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
 from huatuo.model.profile import Samples
@@ -209,6 +210,42 @@ PROBES = [
 _REASONS = ["NO_SOCKET", "TCP_INVALID_SEQUENCE", "QDISC_DROP"]
 
 
+def _incident(now_ns: int) -> Incident:
+    burn = FunctionShare("compress_block", "etl", 0.62, 0.81, 0.04)
+    return Incident(
+        time=rfc3339(now_ns - 60 * 10**9),
+        time_ns=now_ns - 60 * 10**9,
+        start_ns=now_ns - 360 * 10**9,
+        end_ns=now_ns - 60 * 10**9,
+        trigger="contention",
+        when="rate(cpu_sched_delay_seconds_total{victim!=culprit}) > 40 %",
+        per="victim",
+        target="pg-0",
+        facts=["rate(cpu_sched_delay_seconds_total{victim!=culprit}) = 87.0% (> 40.0%)"],
+        summary="contention fired for pg-0. First among those who may have caused it: etl-7.",
+        suspects=[Suspect("etl-7", 0.87)],
+        before=[burn],
+        capture=Capture(1, "cpu", "pg-0", "done", profiles={"cpu": [burn]}),
+    )
+
+
+class FakeCaptures:
+    """Jobs that never begin."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Capture] = []
+
+    def states(self) -> list[Capture]:
+        return self.jobs[::-1]
+
+    def ask(self, plan: str, container: str) -> Capture:
+        self.jobs.append(Capture(len(self.jobs) + 1, plan, container, "queued"))
+        return self.jobs[-1]
+
+    def stop(self, capture_id: int) -> bool:
+        return 0 < capture_id <= len(self.jobs)
+
+
 class FakeNode:
     """`history_seconds` of made-up past, then live if `run()` is awaited.
 
@@ -226,6 +263,7 @@ class FakeNode:
         store: Store | None = None,
     ) -> None:
         self.store: Store = store or MemoryStore()
+        self.tracing = FakeCaptures()
         self.random = random.Random(7)
         self.rng = np.random.default_rng(7)
         self.step = step
@@ -243,6 +281,7 @@ class FakeNode:
                     self.store.profiles.append(batch)
             for back in range(history_seconds, -1, -step):
                 self.tick(now - back * 1_000_000_000)
+            self.store.incidents.put(_incident(now), [IncidentFile("cpu.pb.gz", b"made up")])
 
     def health(self) -> Health:
         status, problems = ("ok", []) if not self.empty else ("degraded", ["no BPF: not root"])

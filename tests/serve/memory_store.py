@@ -14,12 +14,14 @@ from huatuo.serve.params import parse_time
 from huatuo.serve.stream import matches
 from huatuo.store.base import EventQuery, Facet, MetricQuery, Series, Usage
 from huatuo.store.block import flatten
+from tests.serve.memory_incidents import MemoryIncidents
 from tests.serve.memory_profiles import MemoryProfiles
 
 
 class MemoryStore:
     def __init__(self) -> None:
         self.profiles = MemoryProfiles()
+        self.incidents = MemoryIncidents()
         self._events: list[tuple[int, Event]] = []
         self._times: list[int] = []
         self._families: dict[str, tuple[str, str, list[str]]] = {}

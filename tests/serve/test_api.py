@@ -33,7 +33,7 @@ def test_every_endpoint_answers_its_type(endpoint, get: Get) -> None:  # type: i
 
 
 def asked(endpoint: Endpoint, get: Get) -> httpx.Response:
-    path = "/api/v1" + endpoint.path.replace("{id}", "1")
+    path = "/api/v1" + endpoint.path.replace("{id}", "1").replace("{name}", "cpu.pb.gz")
     query = f"?name={WAIT}" if endpoint.path == "/metrics/query" else ""
     return get(path + query, method=endpoint.method, content=b"main;work 42\n")
 

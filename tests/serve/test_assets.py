@@ -31,7 +31,8 @@ def test_the_page_announces_what_it_needs_at_once_and_nothing_else(get: Get) -> 
     for script in announced:
         assert set(imports(script)) <= announced
     later = {page for script in SCRIPTS for page in imports(script, r'import\("([^"]+)"\)')}
-    assert later == {UI / "pages/profiles.js", UI / "parts/smallprofile.js"}
+    pages = {UI / "pages/profiles.js", UI / "pages/incidents.js"}
+    assert later == pages | {UI / "parts/smallprofile.js"}
     assert not later & announced
 
 
@@ -42,7 +43,7 @@ def test_an_old_version_is_not_kept(get: Get) -> None:
 def test_script_stays_small() -> None:
     size = sum(script.stat().st_size for script in SCRIPTS)
     print(f"script: {size / 1000:.0f} kB in {len(SCRIPTS)} files")
-    assert size < 205_000
+    assert size < 215_000
 
 
 def test_no_script_names_another_host() -> None:

@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     *("run", "probes", "check", "trace", "collect", "profile", "sched", "io"),
-    *("top", "query", "config"),
+    *("top", "query", "triggers", "incidents", "incident", "capture", "config"),
 )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "ProfileTypeRow",
     "ProfileTypes",
     "Signal",
+    "Stopped",
     "Usage",
     "Value",
     "Worst",
@@ -287,3 +288,9 @@ class ImportedProfiles(msgspec.Struct, frozen=True):
 
     samples: dict[str, int]
     ignored: list[str]
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """Whether there was anything to stop."""
+
+    stopped: bool

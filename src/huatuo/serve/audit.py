@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from huatuo.model.arithmetic import increments
 from huatuo.model.profile import Profile, StackStatus
 from huatuo.model.units import percent, show_bytes, show_duration
 from huatuo.serve.answers import Audit
-from huatuo.serve.arithmetic import increments
 from huatuo.serve.names import Names
 from huatuo.store.base import MetricQuery, Series, Store
 from huatuo.store.profiles import ProfileQuery

@@ -19,7 +19,7 @@ from huatuo.errors import HuatuoError
 from huatuo.model.event import Container
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.serve.body import read_body
-from huatuo.serve.node import Node
+from huatuo.serve.node import Capturing, Node
 from huatuo.serve.params import Param, Query
 from huatuo.serve.render import csv_response, error_response, file_response, json_response
 from huatuo.store.base import Store
@@ -46,6 +46,7 @@ class Context:
     probes: list[ProbeState]
     decisions: list[Decision]
     containers: list[Container]
+    captures: Capturing
     body: bytes = b""
 
 
@@ -114,6 +115,7 @@ def _context(
         probes=node.probes() if "probes" in needs else [],
         decisions=node.decisions() if "decisions" in needs else [],
         containers=node.containers() if "containers" in needs else [],
+        captures=node.tracing,
         body=body,
     )
 

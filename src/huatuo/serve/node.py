@@ -6,16 +6,33 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from huatuo.model.event import Container, Event
+from huatuo.model.incident import Capture
 from huatuo.model.metric import Metric
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.store.base import Store
 
-__all__ = ["Node"]
+__all__ = ["Capturing", "Node"]
+
+
+class Capturing(Protocol):
+    """Captures by hand; from any thread."""
+
+    def states(self) -> list[Capture]:
+        """All that are known, newest first."""
+
+    def ask(self, plan: str, container: str) -> Capture:
+        """Queued or refused; it becomes an incident."""
+
+    def stop(self, capture_id: int) -> bool:
+        """Whether there was anything to stop."""
 
 
 class Node(Protocol):
     @property
     def store(self) -> Store: ...
+
+    @property
+    def tracing(self) -> Capturing: ...
 
     def health(self) -> Health: ...
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from huatuo.model.arithmetic import increments, maximum, quantile, quantiles, round_significant
 from huatuo.model.meaning import Role
 from huatuo.model.metric import edges
 from huatuo.serve.answers import MetricAnswer, MetricSeries
-from huatuo.serve.arithmetic import increments, maximum, quantile, quantiles, round_significant
 from huatuo.serve.refusal import Refusal, bad_parameter
 from huatuo.store.base import MetricQuery, Series, Store
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from huatuo.model.event import Event
 from huatuo.model.metric import Metric
+from huatuo.store.incidents import IncidentStore
 from huatuo.store.profiles import ProfileStore
 
 __all__ = ["EventQuery", "Facet", "MetricQuery", "Series", "Store", "Usage"]
@@ -102,6 +103,9 @@ class Usage:
 class Store(Protocol):
     @property
     def profiles(self) -> ProfileStore: ...
+
+    @property
+    def incidents(self) -> IncidentStore: ...
 
     def append_events(self, events: Sequence[Event]) -> list[Event]:
         """Durable against kill -9 when it returns; gives back the events with their ids.

@@ -17,12 +17,13 @@ from huatuo.errors import StoreError
 from huatuo.model.event import Event
 from huatuo.model.metric import Metric
 from huatuo.model.profile import Line, Location, Profile, Samples
-from huatuo.store import eventlog, history
+from huatuo.store import eventlog, history, incidents
 from huatuo.store.base import EventQuery, Facet, MetricQuery, Series, Usage
 from huatuo.store.codec import BadBlock
 from huatuo.store.database import Database, DirectoryLock, is_corrupt, is_full
 from huatuo.store.eventlog import EventLog
 from huatuo.store.history import History
+from huatuo.store.incidents import EmbeddedIncidents
 from huatuo.store.profile import log as profile_log
 from huatuo.store.profile import queries
 from huatuo.store.profile.dictionary import drop_epochs
@@ -34,7 +35,7 @@ __all__ = ["EmbeddedStore"]
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = (eventlog.SCHEMA + history.SCHEMA, profile_log.SCHEMA)
+_SCHEMA = (eventlog.SCHEMA + history.SCHEMA, profile_log.SCHEMA, incidents.SCHEMA)
 _MILLISECOND = 1_000_000
 _FULL_RATIO, _TARGET_RATIO = 0.95, 0.9  # of max_bytes: where retention by size begins and ends
 _ROOM_BYTES = 1 << 20  # made at least, when the disk is full
@@ -73,6 +74,7 @@ class EmbeddedStore:
         self._history = History(self._notice)
         self._samples = ProfileLog(self._notice)
         self.profiles = EmbeddedProfiles(self)
+        self.incidents = EmbeddedIncidents(lambda: self._database, self._reading, self._notice)
 
     @classmethod
     def open_readonly(cls, directory: Path) -> EmbeddedStore:

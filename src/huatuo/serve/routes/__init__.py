@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from huatuo.serve.endpoint import Endpoint
-from huatuo.serve.routes import containers, events, metrics, overview, profiles, state
+from huatuo.serve.routes import containers, events, incidents, metrics, overview, profiles, state
 
 __all__ = ["all_endpoints"]
 
@@ -16,4 +16,5 @@ def all_endpoints() -> list[Endpoint]:
         *events.ENDPOINTS,
         *metrics.ENDPOINTS,
         *profiles.ENDPOINTS,
+        *incidents.ENDPOINTS,
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from huatuo.model.arithmetic import quantile
 from huatuo.model.event import Container
 from huatuo.serve.answers import ContainerRow, Contention, ContentionPair
-from huatuo.serve.arithmetic import quantile
 from huatuo.serve.endpoint import END, START, Context, Endpoint, Table
 from huatuo.serve.names import Names
 from huatuo.serve.params import Param

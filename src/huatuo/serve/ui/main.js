@@ -17,12 +17,13 @@ import { ExplorePage } from "./pages/explore.js";
 // As large as all other pages together: read when it is asked for, or when nothing else is to be done.
 const profiles = () => import("./pages/profiles.js");
 const Profiles = later(profiles, "ProfilesPage");
+const Incidents = later(() => import("./pages/incidents.js"), "IncidentsPage");
 
 const PAGES = {
   node: ["Node", NodePage], containers: ["Containers", ContainersPage], events: ["Events", EventsPage], profiles: ["Profiles", Profiles],
-  probes: ["Probes", ProbesPage], explore: ["Explore", ExplorePage], container: ["Container", ContainerPage],
+  incidents: ["Incidents", Incidents], probes: ["Probes", ProbesPage], explore: ["Explore", ExplorePage], container: ["Container", ContainerPage],
 };
-const MENU = ["node", "containers", "events", "profiles", "probes", "explore"];
+const MENU = ["node", "containers", "events", "profiles", "incidents", "probes", "explore"];
 
 function App() {
   const route = useRoute();

@@ -43,6 +43,13 @@ export async function get(path, params, signal) {
   return response.json();
 }
 
+// Have something done.
+export async function post(path, params) {
+  const response = await fetch(url(path, params), { method: "POST", headers: headers() });
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
 // A link to a file cannot carry a token: where one is needed, the file is fetched and then handed over.
 export async function save(event) {
   if (!sessionStorage.getItem(KEY)) return;

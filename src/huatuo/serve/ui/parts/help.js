@@ -2,7 +2,7 @@
 import { html, useEffect, useRef } from "../lib/dom.js";
 
 const KEYS = [
-  ["1 … 6", "Node, Containers, Events, Profiles, Probes, Explore"], ["/", "search"], ["esc", "close, or back"],
+  ["1 … 7", "Node, Containers, Events, Profiles, Incidents, Probes, Explore"], ["/", "search"], ["esc", "close, or back"],
   ["← →", "earlier, later"], ["+ −", "zoom in, out"], ["l", "live: follow the present"], ["?", "this help"],
 ];
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from huatuo.model.arithmetic import increments, maximum, quantile, round_significant
 from huatuo.model.metric import edges
-from huatuo.serve.arithmetic import increments, maximum, quantile, round_significant
 
 NAN = float("nan")
 SECOND = 10**9
