@@ -10,8 +10,8 @@ import numpy as np
 
 from huatuo.cli.collect import histograms
 from huatuo.cli.top_sample import Between, of_container
+from huatuo.model.arithmetic import quantiles
 from huatuo.model.units import percent, show_bytes, show_duration
-from huatuo.serve.arithmetic import quantiles
 
 __all__ = ["SIGNALS", "Row", "Signal", "container_lines", "containers", "host", "host_lines"]
 
