@@ -143,7 +143,7 @@ def test_chains_are_those_that_the_runtime_sees(kind: str, tmp_path: Path) -> No
     assert {name for name in begins if ".so" not in name} <= BEGINS
     burnt = Counter[str]()
     for chain in whole:
-        if chain[0] == "main.leaf":
+        if chain[:1] == ("main.leaf",):
             burnt[chain[1]] += 1
             assert callers(chain)[1:] in told
     assert set(burnt) == set(TURNS)
@@ -157,7 +157,9 @@ def test_chains_are_those_that_the_runtime_sees(kind: str, tmp_path: Path) -> No
 
 def check_switches(chains: Sequence[Chain], said: Sequence[Chain]) -> None:
     """What ran on the thread's own stack for a goroutine has that goroutine's callers."""
-    left = [chain for chain in chains if SWITCHES & set(chain) and chain[-1] == "runtime.goexit"]
+    left = [
+        chain for chain in chains if SWITCHES & set(chain) and chain[-1:] == ("runtime.goexit",)
+    ]
     found = Counter(callers(chain) for chain in left)
     print("over a switch:", found.most_common(8))
     assert set(found) >= SOURCE
@@ -167,7 +169,7 @@ def check_switches(chains: Sequence[Chain], said: Sequence[Chain]) -> None:
     known = {callers(chain) for chain in said} | SOURCE
     strange = {outer for outer, count in found.items() if count >= 10} - known - {()}
     assert not strange, "the runtime has never seen that"
-    asked = [chain for chain in chains if chain[0] == "[vdso]" and "time.Now" in chain]
+    asked = [chain for chain in chains if chain[:1] == ("[vdso]",) and "time.Now" in chain]
     assert {chain[-1] for chain in asked} <= {"runtime.goexit"}
     assert emulated() or any("main.asking" in chain for chain in asked), "the vdso reads the clock"
 
@@ -178,7 +180,7 @@ def test_into_c_and_back_into_go(tmp_path: Path) -> None:
     samples, (told,) = ran(program)
     chains = expanded(samples, twin)
     check_complete(samples, chains)
-    into = [chain for chain in chains if chain[0] == "c_leaf"]
+    into = [chain for chain in chains if chain[:1] == ("c_leaf",)]
     back = [chain for chain in chains if chain[:2] == ("main.leaf", "main.goSpin")]
     assert len(into) + len(back) > 0.9 * len(samples)
     assert len(back) / len(into) == pytest.approx(2, rel=0.25)

@@ -99,7 +99,7 @@ def test_many_starts_and_stops_leave_nothing() -> None:
             probe.stop()
             probe.stop()
     assert maps() == before
-    assert len(list(DESCRIPTORS.iterdir())) == descriptors
+    assert len(list(DESCRIPTORS.iterdir())) <= descriptors  # an earlier test may close its own late
 
 
 def test_a_probe_that_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
