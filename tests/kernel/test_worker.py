@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -218,3 +219,25 @@ def test_it_ends_by_itself_if_nobody_looks(jobs: Jobs) -> None:
     os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
     found = outcome(running)
     assert found.problem == f"was killed by {signal.Signals.SIGALRM.name}"
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_wait_that_is_cancelled_just_as_the_worker_ends_is_cancelled(
+    jobs: Jobs, turns: int
+) -> None:
+    """After so many turns of the event loop since the end, whichever of them learns of it."""
+
+    async def cancelled() -> bool:
+        running = Worker(jobs("sleep"), {})
+        waiting = asyncio.create_task(running.outcome())
+        await asyncio.sleep(0.05)
+        os.kill(running.pid, signal.SIGKILL)
+        select.select([running], [], [], 30)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        was_told = waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=30)
+        return was_told or waiting.cancelled()
+
+    assert asyncio.run(cancelled())

@@ -138,8 +138,9 @@ class Worker:
             loop, ended = asyncio.get_running_loop(), asyncio.Event()
             loop.add_reader(self._pidfd, ended.set)
             try:
-                left = max(self._deadline - time.monotonic(), 0.01)
-                await asyncio.wait_for(ended.wait(), left)
+                # wait_for of Python 3.11 forgets a cancellation that comes with the end
+                async with asyncio.timeout(max(self._deadline - time.monotonic(), 0.01)):
+                    await ended.wait()
             except TimeoutError:
                 pass
             finally:

@@ -72,7 +72,8 @@ class Streams:
                     yield message(event)
             while not self._closed:
                 try:
-                    found = await asyncio.wait_for(queue.get(), _PING_SECONDS)
+                    async with asyncio.timeout(_PING_SECONDS):
+                        found = await queue.get()
                 except TimeoutError:
                     yield b": ping\n\n"
                     continue
