@@ -238,6 +238,7 @@ def test_a_wait_that_is_cancelled_just_as_the_worker_ends_is_cancelled(
         was_told = waiting.done()
         waiting.cancel()
         await asyncio.wait([waiting], timeout=30)
+        running.kill()
         return was_told or waiting.cancelled()
 
     assert asyncio.run(cancelled())
