@@ -275,7 +275,7 @@ def test_events_are_seen_at_once_and_lead_to_their_profile(page: Page, scene: Sc
     click_text(page, ".facets a", name)  # others may have killed, too
     page.wait("document.querySelectorAll('.chip').length === 2")
     page.wait("document.querySelectorAll('.events tbody tr').length === 1")
-    page.click("td.title a")
+    click_text(page, "td.title a", "memory limit")
     page.wait("!!document.querySelector('.record dl')")
     record = page.run("document.querySelector('.record').innerText")
     assert name in record
