@@ -90,10 +90,9 @@ class Windowed(BpfProbe):
 
     def collect(self) -> Iterator[Metric]:
         yield from super().collect()
-        if self.duty() < 1:
-            yield Metric(
-                f"huatuo_{self.name.replace('.', '_')}_observed_seconds_total",
-                Role.COUNTER,
-                "time in which it was watched",
-                np.array([self.watched_seconds()]),
-            )
+        yield Metric(
+            f"huatuo_{self.name.replace('.', '_')}_observed_seconds_total",
+            Role.COUNTER,
+            "time in which it was watched",
+            np.array([self.watched_seconds()]),
+        )
