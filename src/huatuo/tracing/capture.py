@@ -6,32 +6,23 @@ own, so that its samples do not mix with those that are always taken, and its me
 
 from __future__ import annotations
 
-import os
-import select
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from huatuo.enrich.containers.inventory import Inventory
-from huatuo.enrich.profiling import Profiling
-from huatuo.enrich.symbols.kernel import KernelSymbols
-from huatuo.enrich.symbols.native import SymbolSettings
 from huatuo.errors import HuatuoError, KernelLacks
 from huatuo.kernel.host import Host
 from huatuo.kernel.worker import Limits, Worker
 from huatuo.model.incident import SleepingTask
 from huatuo.model.profile import Profile
 from huatuo.probes.base import discover
-from huatuo.probes.profiler import Profiler
-from huatuo.probes.running import ProbeSet
 from huatuo.store.embedded import EmbeddedStore
 from huatuo.store.profiles import ProfileQuery
+from huatuo.tracing.recording import Recording
 
 __all__ = ["PROFILERS", "Captured", "Stopped", "collect", "collected", "sleeping_tasks"]
 
@@ -42,7 +33,6 @@ PROFILERS: Mapping[str, tuple[str, ...]] = {
     "network": ("cpu",),
     "tasks": ("blocked",),
 }
-_POLL_SECONDS = 0.2
 _WARM_UP_SECONDS = 0.5
 _SYMBOL_SECONDS = 20.0
 _START_SECONDS = 30.0
@@ -51,7 +41,6 @@ _STORE_BYTES = 64 << 20
 _MEMORY_BYTES = 1 << 30
 _MOST_TASKS = 64
 _PASSES = 20  # of profile.blocked, per second
-_TOLD_AFTER = {"report_after": 0.05, "look_every": 0.8}  # setting → share of the duration
 
 
 class Stopped(HuatuoError):  # noqa: N818  (reads as a sentence)
@@ -122,13 +111,15 @@ def collected(work: str, symbols: str, plan: str, container: str, seconds: float
     tasks = {task.tid: task for task in sleeping_tasks(host)} if of_tasks else {}
     try:
         if names:
-            with ExitStack() as stack:
-                run = _Run(stack, host, Path(work), Path(symbols), container)
-                run.start(names, seconds, samples)
-                run.watch(min(_WARM_UP_SECONDS, seconds / 4))
-                run.profiling.samples()  # of code whose rows were not there yet: thrown away
-                run.watch(seconds)
-                run.store()
+            only = {"container": container} if container else None
+            rates = {"samples_per_second": samples, "passes_per_second": _PASSES}
+            with Recording(host, Path(work), Path(symbols), only, _STORE_BYTES) as recording:
+                recording.start(names, seconds, rates)
+                recording.watch(min(_WARM_UP_SECONDS, seconds / 4))
+                recording.forget()
+                recording.watch(seconds)
+                recording.keep()
+                recording.name(_SYMBOL_SECONDS)
             told.types = [name.removeprefix("profile.") for name in names]
         elif not of_tasks:
             told.lacks = "; ".join(told.notes)
@@ -138,66 +129,6 @@ def collected(work: str, symbols: str, plan: str, container: str, seconds: float
         tasks = {task.tid: task for task in sleeping_tasks(host)} | tasks
     told.tasks = list(tasks.values())[:_MOST_TASKS]
     yield msgspec.to_builtins(told)
-
-
-class _Run:
-    def __init__(self, stack: ExitStack, host: Host, work: Path, symbols: Path,
-                 container: str) -> None:  # fmt: skip
-        self._host, self._stack = host, stack
-        self._inventory = Inventory(host)
-        self._inventory.refresh()
-        shared = symbols if os.access(symbols, os.W_OK) else work / "symbols"
-        only = {"container": container} if container else None
-        settings = SymbolSettings(limits=Limits(nice=0))
-        kernel = KernelSymbols(host)
-        self.profiling = Profiling(host, self._inventory, kernel, shared, settings, only)
-        stack.callback(self.profiling.close)
-        self._store = EmbeddedStore(work / "store", max_bytes=_STORE_BYTES, max_age_seconds=86400)
-        stack.callback(self._store.close)
-
-    def start(self, names: list[str], seconds: float, samples: int) -> None:
-        self._probes = ProbeSet(self._host, names, _settings(names, seconds, samples))
-        self._stack.callback(self._probes.stop)
-        self._probes.start()
-
-    def watch(self, seconds: float) -> None:
-        unwinder = self._probes.unwinder
-        assert unwinder is not None
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            select.select(unwinder.urgent_fds, [], [], min(left, _POLL_SECONDS))
-            unwinder.serve()
-            self._take()
-            self._inventory.look_again()
-        self._take()
-
-    def _take(self) -> None:
-        for cls, batch in self._probes.drain():
-            if issubclass(cls, Profiler):
-                self.profiling.take(cls, batch)
-        if self._probes.unwinder is not None:
-            self.profiling.take_stacks(self._probes.unwinder)
-
-    def store(self) -> None:
-        """All samples, with the names that are found in time."""
-        for batch in self.profiling.samples():
-            self._store.profiles.append(batch)
-        self.profiling.symbols.settle(_SYMBOL_SECONDS)
-        self._store.profiles.set_lines(self.profiling.repairs())
-
-
-def _settings(names: list[str], seconds: float, samples: int) -> dict[str, dict[str, int]]:
-    """High rates, and nothing of importance untold when it ends."""
-    rates = {"samples_per_second": samples, "passes_per_second": _PASSES}
-    found: dict[str, dict[str, int]] = {}
-    for name in names:
-        found[name] = {}
-        for setting in discover()[name].settings_schema():
-            if setting.name in rates:
-                found[name][setting.name] = rates[setting.name]
-            elif share := _TOLD_AFTER.get(setting.name):
-                found[name][setting.name] = int(min(setting.default, seconds * share * 1e9))
-    return found
 
 
 def sleeping_tasks(host: Host) -> list[SleepingTask]:
