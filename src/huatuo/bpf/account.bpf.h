@@ -38,11 +38,13 @@ struct {
  */
 #define COUNT_UP(counter, by) __sync_fetch_and_add(&(counter), by)
 
-#define COUNTERS(map, key_type, value_type)             \
+#define COUNTERS(map, key_type, value_type) COUNTERS_UP_TO(8192, map, key_type, value_type)
+
+#define COUNTERS_UP_TO(most, map, key_type, value_type) \
 	struct {                                        \
 		__uint(type, BPF_MAP_TYPE_PERCPU_HASH); \
 		__uint(map_flags, BPF_F_NO_PREALLOC);   \
-		__uint(max_entries, 8192);              \
+		__uint(max_entries, most);              \
 		__type(key, key_type);                  \
 		__type(value, value_type);              \
 	} map SEC(".maps")

@@ -92,13 +92,7 @@ struct request_row {
  * docs/decisions/0011-block-rows.md. All other keys are in the hash. Filled from interrupts: the
  * hash's elements come from the BPF allocator, only as many as there are keys.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 8192);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct request_key);
-	__type(value, struct request_row);
-} cold_rows SEC(".maps");
+COUNTERS(cold_rows, struct request_key, struct request_row);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -281,19 +275,6 @@ static __always_inline __u64 issued_at(struct request *rq, enum operation operat
 	return operation == OPERATION_PASSTHROUGH ? rq->start_time_ns : 0;
 }
 
-static __always_inline struct request_row *cold_row(const struct request_key *key)
-{
-	struct request_row *row = bpf_map_lookup_elem(&cold_rows, key);
-
-	if (row)
-		return row;
-	bpf_map_update_elem(&cold_rows, key, &empty_row, BPF_NOEXIST);
-	row = bpf_map_lookup_elem(&cold_rows, key);
-	if (!row)
-		ACCOUNT(map_full);
-	return row;
-}
-
 /* The number of the key's row plus 1, which it is given if there is one left; else 0. */
 static __always_inline __u64 hot_number(const struct request_key *key)
 {
@@ -323,7 +304,7 @@ static __always_inline struct request_row *find_row(const struct request_key *ke
 		recent->key = *key;
 	}
 	if (!recent->row)
-		return cold_row(key);
+		return counter_row(&cold_rows, key, &empty_row);
 	at = recent->row - 1;
 	return bpf_map_lookup_elem(&hot_rows, &at);
 }

@@ -24,13 +24,7 @@ struct file_row {
 	counter_t errors DOC("those that failed; not opens, which have no file then");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct file_key);
-	__type(value, struct file_row);
-} files SEC(".maps");
+COUNTERS_UP_TO(4096, files, struct file_key, struct file_row);
 
 struct slow_call {
 	ktime_ns_t time DOC("when it was done");
@@ -109,15 +103,9 @@ static __always_inline void count_call(const struct call *call, __s64 result, __
 	place = place_of(inode);
 	key.cgroup = current_cgroup();
 	key.filesystem = place.filesystem;
-	row = bpf_map_lookup_elem(&files, &key);
-	if (!row) {
-		bpf_map_update_elem(&files, &key, &empty_row, BPF_NOEXIST);
-		row = bpf_map_lookup_elem(&files, &key);
-	}
-	if (!row) {
-		ACCOUNT(map_full);
+	row = counter_row(&files, &key, &empty_row);
+	if (!row)
 		return;
-	}
 	histogram_add(&row->duration, now - call->since);
 	if (result < 0)
 		row->errors++;

@@ -60,13 +60,7 @@ struct sync_row {
 	counter_t errors DOC("fsyncs that failed: the data is not safe");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct sync_key);
-	__type(value, struct sync_row);
-} syncs SEC(".maps");
+COUNTERS_UP_TO(4096, syncs, struct sync_key, struct sync_row);
 
 struct commit_key {
 	disk_t disk DOC("device of the file system");
@@ -78,13 +72,7 @@ struct commit_row {
 	counter_t commit_blocks DOC("blocks written to the journal");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 512);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct commit_key);
-	__type(value, struct commit_row);
-} commits SEC(".maps");
+COUNTERS_UP_TO(512, commits, struct commit_key, struct commit_row);
 
 struct journal_key {
 	cgroup_id_t cgroup DOC("container of the task");
@@ -97,13 +85,7 @@ struct journal_row {
 				 "commit locks it, xfs for space in the log");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 2048);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct journal_key);
-	__type(value, struct journal_row);
-} journal_waits SEC(".maps");
+COUNTERS_UP_TO(2048, journal_waits, struct journal_key, struct journal_row);
 
 struct slow_sync {
 	ktime_ns_t time DOC("when it was done");
@@ -207,19 +189,6 @@ static const struct sync_row empty_sync;
 static const struct commit_row empty_commit;
 static const struct journal_row empty_journal;
 
-/* The key's row, made if need be; NULL, and counted, where the map is full. */
-#define FIND_ROW(map, key, empty)                                                  \
-	({                                                                         \
-		typeof(&(empty)) row_ = bpf_map_lookup_elem(&(map), (key));        \
-		if (!row_) {                                                       \
-			bpf_map_update_elem(&(map), (key), &(empty), BPF_NOEXIST); \
-			row_ = bpf_map_lookup_elem(&(map), (key));                 \
-			if (!row_)                                                 \
-				ACCOUNT(map_full);                                 \
-		}                                                                  \
-		(void *)row_;                                                      \
-	})
-
 static __always_inline int begin_sync(struct file *file, __u64 inode, int datasync)
 {
 	struct progress_key key = {.thread = bpf_get_current_pid_tgid(), .inode = inode};
@@ -283,7 +252,7 @@ static __always_inline int end_sync(__u64 inode, int result)
 	key.disk = place.device;
 	key.filesystem = place.filesystem;
 	key.operation = progress.datasync ? SYNC_OPERATION_FDATASYNC : SYNC_OPERATION_FSYNC;
-	row = FIND_ROW(syncs, &key, empty_sync);
+	row = counter_row(&syncs, &key, &empty_sync);
 	if (!row)
 		return 0;
 	histogram_add(&row->duration, now - progress.since);
@@ -437,7 +406,7 @@ int commit_ends(struct bpf_raw_tracepoint_args *ctx)
 	last.duration = last.end - wait.since;
 	bpf_map_update_elem(&last_commits, &key.disk, &last, BPF_ANY);
 	bpf_map_update_elem(&journal_disks, &wait.journal, &key.disk, BPF_ANY);
-	row = FIND_ROW(commits, &key, empty_commit);
+	row = counter_row(&commits, &key, &empty_commit);
 	if (!row)
 		return 0;
 	histogram_add(&row->commit, last.duration);
@@ -459,7 +428,7 @@ static __always_inline int end_journal_wait(enum filesystem filesystem)
 
 	if (!end_wait(&wait))
 		return 0;
-	row = FIND_ROW(journal_waits, &key, empty_journal);
+	row = counter_row(&journal_waits, &key, &empty_journal);
 	if (row)
 		histogram_add(&row->journal_wait, now - wait.since);
 	if (now - wait.since < slow_journal)

@@ -46,13 +46,7 @@ struct pause_row {
 	duration_histogram_t pause DOC("pauses of writers, because too much is not written yet");
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(max_entries, 2048);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct pause_key);
-	__type(value, struct pause_row);
-} pauses SEC(".maps");
+COUNTERS_UP_TO(2048, pauses, struct pause_key, struct pause_row);
 
 struct throttled_writer {
 	ktime_ns_t time DOC("when its pauses added up to that");
@@ -94,16 +88,10 @@ struct state {
 
 static __always_inline void count_pause(const struct pause_key *key, __u64 pause)
 {
-	struct pause_row *row = bpf_map_lookup_elem(&pauses, key);
+	struct pause_row *row = counter_row(&pauses, key, &empty_row);
 
-	if (!row) {
-		bpf_map_update_elem(&pauses, key, &empty_row, BPF_NOEXIST);
-		row = bpf_map_lookup_elem(&pauses, key);
-	}
 	if (row)
 		histogram_add(&row->pause, pause);
-	else
-		ACCOUNT(map_full);
 }
 
 /* Add a pause to the process's episode; whether it is long enough for an event now. Threads may
