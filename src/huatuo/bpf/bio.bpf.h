@@ -42,10 +42,6 @@ struct bio___data {
 	void *bi_private;
 };
 
-struct list_head {
-	struct list_head *next;
-};
-
 struct swait_queue_head {
 	struct list_head task_list;
 };

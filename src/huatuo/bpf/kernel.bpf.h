@@ -58,6 +58,10 @@ struct sched_entity {
 
 struct mm_struct;
 
+struct list_head {
+	struct list_head *next, *prev;
+};
+
 struct task_struct {
 	unsigned int __state;
 	unsigned int flags;
@@ -69,6 +73,11 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct sched_info sched_info;
 	struct sched_entity se;
+};
+
+struct bpf_iter__task { /* kernel/bpf/task_iter.c */
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 /* commit 2f064a59a11f ("sched: Change task_struct::state"), v5.14 */

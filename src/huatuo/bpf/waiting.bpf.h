@@ -38,10 +38,6 @@ typedef struct {
 	long counter;
 } atomic_long_t;
 
-struct list_head {
-	struct list_head *next, *prev;
-};
-
 struct mutex {
 	atomic_long_t owner;
 	struct list_head wait_list;

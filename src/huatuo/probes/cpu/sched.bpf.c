@@ -665,11 +665,6 @@ int BPF_PROG(sched_process_fork__exact, struct task_struct *parent, struct task_
 	return 0;
 }
 
-struct bpf_iter__task {
-	__bpf_md_ptr(struct bpf_iter_meta *, meta);
-	__bpf_md_ptr(struct task_struct *, task);
-} __attribute__((preserve_access_index));
-
 SEC("iter/task")
 int once_per_task__exact(struct bpf_iter__task *context)
 {

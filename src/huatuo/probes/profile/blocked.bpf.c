@@ -86,11 +86,6 @@ struct task_struct___blocked {
 	unsigned in_iowait : 1;
 };
 
-struct bpf_iter__task {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-};
-
 #pragma clang attribute pop
 
 /* Whether a task is off the CPU in a way that means something, and how. */

@@ -179,11 +179,6 @@ struct task_struct___state {
 	struct sched_entity___state se;
 };
 
-struct bpf_iter__task {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-};
-
 #pragma clang attribute pop
 
 static __always_inline __u32 state_word(struct task_struct *task)
