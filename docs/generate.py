@@ -64,7 +64,7 @@ def _settings(cls: type[Probe]) -> Iterator[str]:
 
 def _metrics(cls: type[BpfProbe]) -> Iterator[str]:
     rows = []
-    for found in cls.btf().maps():
+    for found in cls.btf().maps:
         if found.name == "account" or found.value is None or not is_exported(found.value):
             continue
         labels = ", ".join(label_name(f) for f in found.key or () if f.name != SCALAR)
