@@ -59,7 +59,7 @@ def exported() -> set[str]:
         for value in vars(sys.modules[cls.__module__]).values():
             found |= {prefix + family.name for family in families(value)}
         if issubclass(cls, BpfProbe):
-            for table in cls.btf().maps():
+            for table in cls.btf().maps:
                 if table.value is not None and is_exported(table.value):
                     for field in table.value:
                         suffixes = _SUFFIXES.get(field.meaning.role, ("",))

@@ -12,6 +12,7 @@ worker threads. `Agent` is also the `Node` that the server serves.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -59,7 +60,7 @@ __all__ = ["Agent", "run"]
 
 log = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 0.5
+_DRAIN_SECONDS = 1.0
 _EXPIRE_SECONDS = 60.0
 _FIRST_COLLECT_SECONDS = 0.3
 _QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
@@ -122,6 +123,8 @@ class Agent:
             self._refresh_targets()
             self.probe_set.start()
             self.watching.start()
+            gc.collect()
+            gc.freeze()  # modules and schemas stay: no collection looks at them again
             give_back()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(asyncio.to_thread(self.enricher.symbols.name, 1))  # loads them

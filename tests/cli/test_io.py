@@ -30,7 +30,7 @@ class Counted(Files):
         return Files.object_path()
 
     def users(self) -> Any:
-        users = next(each for each in self.btf().maps() if each.name == "users")
+        users = next(each for each in self.btf().maps if each.name == "users")
         assert users.key
         assert users.value
         keys = np.zeros(len(self.table), users.key.dtype)

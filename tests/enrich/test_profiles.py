@@ -67,7 +67,7 @@ def profiling(layout: Layout, tmp_path: Path) -> Profiling:
 
 def stacks(*made: tuple[int, list[int], list[int]], status: int = 0) -> Any:
     """(id, kernel frames, user frames) as struct stack, read from the tables' BTF."""
-    schema = Cpu.btf().records()["new_stacks"]
+    schema = Cpu.btf().records["new_stacks"]
     rows = np.zeros(len(made), schema.dtype)
     for row, (number, kernel, user) in zip(rows, made, strict=True):
         row["id"], row["tgid"], row["status"] = number, 7, status
@@ -78,7 +78,7 @@ def stacks(*made: tuple[int, list[int], list[int]], status: int = 0) -> Any:
 
 
 def batch(profiler: type[Profiler], *made: dict[str, Any]) -> RecordBatch:
-    schema = profiler.btf().records()["samples"]
+    schema = profiler.btf().records["samples"]
     rows = np.zeros(len(made), schema.dtype)
     for row, fields in zip(rows, made, strict=True):
         for name, value in fields.items():
@@ -214,5 +214,5 @@ def test_incomplete_stacks_say_why(profiling: Profiling) -> None:
 
 def test_the_kernels_words_for_incomplete_stacks_are_ours() -> None:
     """enum stack_status of bpf/unwind.bpf.h, and the rules' enums of the same file."""
-    labels = Cpu.btf().records()["new_stacks"].field("status").labels
+    labels = Cpu.btf().records["new_stacks"].field("status").labels
     assert [labels[number] for number in sorted(labels)] == [str(each) for each in StackStatus]

@@ -7,8 +7,9 @@ record with a bit-field or a pointer is refused, because numpy cannot express it
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ _TAIL = {
     _DECL_TAG: (0, 4),
     _ENUM64: (12, 0),
 }
+_RODATA = ".rodata"
 _QUALIFIERS = (_VOLATILE, _CONST, _RESTRICT, _TYPE_TAG)
 
 
@@ -61,13 +63,14 @@ class _Type:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A global variable: a tunable of .rodata, for example."""
+    """A scalar in .rodata: a tunable, with its default as compiled."""
 
     name: str
     offset: int
     dtype: np.dtype[np.generic]
     typedefs: tuple[str, ...]
     help: str
+    default: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,24 @@ class MapType:
     help: str
 
 
+@dataclass(frozen=True, slots=True)
 class Btf:
+    """What one object file says of itself."""
+
+    variables: Mapping[str, Variable]
+    records: Mapping[str, Schema]  # by ring (RING in bpf/record.bpf.h)
+    kinds: Mapping[int, str]  # value → label of the enum that KINDS in bpf/sample.bpf.h names
+    maps: tuple[MapType, ...]
+
+    @staticmethod
+    @cache
+    def of(path: Path) -> Btf:
+        """Read once; the types themselves, some hundreds of kilobytes an object, are not kept."""
+        types = _Types(path)
+        return Btf(types.variables(), types.records(), types.kinds(), types.maps())
+
+
+class _Types:
     """The types of one object file."""
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +108,7 @@ class Btf:
             if not elf.has(".BTF"):
                 raise Malformed(path, "has no .BTF section; compile it with clang -g")
             self._raw = elf.contents(".BTF")
-            self._data = {name: elf.contents(name) for name in elf.sections if _is_data(name)}
+            self._rodata = elf.contents(_RODATA) if elf.has(_RODATA) else b""
             rows, names = elf.symbol_table()
         self._offsets = {text_at(names, name): at for name, at in rows[["name", "value"]].tolist()}
         self.path = path
@@ -117,10 +137,9 @@ class Btf:
                 return [variable for variable, _, _ in struct.iter_unpack("<III", entry.tail)]
         return []
 
-    def variables(self, section: str) -> list[Variable]:
-        """Scalars of a data section, such as the tunables in .rodata."""
-        found = []
-        for type_id in self._section_variables(section):
+    def variables(self) -> dict[str, Variable]:
+        found = {}
+        for type_id in self._section_variables(_RODATA):
             variable = self._types[type_id]
             base, typedefs = self._resolve(variable.size)
             if self._types[base].kind in (_INT, _ENUM):
@@ -129,15 +148,13 @@ class Btf:
                 if self._types[base].name == "_Bool":
                     typedefs = (*typedefs, "bool")
                 offset = self._offsets[variable.name]  # BTF has it only once linked
-                found.append(Variable(variable.name, offset, dtype, typedefs, help_text))
+                default = int.from_bytes(self._rodata[offset : offset + dtype.itemsize], "little")
+                found[variable.name] = Variable(
+                    variable.name, offset, dtype, typedefs, help_text, default
+                )
         return found
 
-    def initial_bytes(self, section: str) -> bytes:
-        """The section as compiled: the defaults of the tunables in .rodata."""
-        return self._data.get(section, b"")
-
     def records(self) -> dict[str, Schema]:
-        """Ring name → schema of its records (RING in bpf/record.bpf.h)."""
         found = {}
         for type_id in self._section_variables(".records"):
             variable = self._types[type_id]
@@ -146,15 +163,13 @@ class Btf:
         return found
 
     def kinds(self) -> dict[int, str]:
-        """Value → label of the enum that KINDS in bpf/sample.bpf.h names; empty without it."""
         for type_id in self._section_variables(".kinds"):
             pointer, _ = self._resolve(self._types[type_id].size)
             enum, _ = self._resolve(self._types[pointer].size)
             return self._labels(enum)
         return {}
 
-    def maps(self) -> list[MapType]:
-        """The maps declared in .maps."""
+    def maps(self) -> tuple[MapType, ...]:
         found = []
         for type_id in self._section_variables(".maps"):
             variable = self._types[type_id]
@@ -172,7 +187,7 @@ class Btf:
                     self._tag(type_id, -1, "doc:"),
                 )
             )
-        return found
+        return tuple(found)
 
     def schema(self, type_id: int) -> Schema:
         """A struct with its members, or a scalar as a schema of one field named "value"."""
@@ -271,10 +286,6 @@ class Btf:
         _, _, _, header, _, _, at, _ = struct.unpack_from("<HBBIIIII", self._raw)
         start = header + at + offset
         return self._raw[start : self._raw.index(b"\0", start)].decode()
-
-
-def _is_data(section: str) -> bool:
-    return section.startswith((".rodata", ".data", ".bss"))
 
 
 def is_exported(schema: Schema | None) -> bool:

@@ -10,6 +10,7 @@ import ctypes as c
 import ctypes.util
 import importlib.util
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -131,7 +132,14 @@ def check(result: int | None, what: str) -> int:
     return result
 
 
-_lines: list[str] = []
+class _Said(threading.local):
+    """libbpf calls us in the thread that called it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+
+_said = _Said()
 _vsnprintf = c.CDLL(None).vsnprintf
 _vsnprintf.argtypes = [c.c_char_p, c.c_size_t, c.c_char_p, c.c_void_p]
 _WARNING = 0
@@ -142,7 +150,7 @@ def _on_message(level: int, template: bytes, arguments: int) -> int:
     if level == _WARNING:
         buffer = c.create_string_buffer(_LONGEST)
         _vsnprintf(buffer, _LONGEST, template, arguments)
-        _lines.extend(buffer.value.decode(errors="replace").splitlines())
+        _said.lines.extend(buffer.value.decode(errors="replace").splitlines())
     return 0
 
 
@@ -152,10 +160,9 @@ _print = _PRINT(_on_message)  # kept alive: libbpf holds the pointer
 @contextmanager
 def messages() -> Iterator[list[str]]:
     """Collect libbpf's warnings (with the verifier's log) while the block runs."""
-    _lines.clear()
     collected: list[str] = []
+    _said.lines = collected
     try:
         yield collected
     finally:
-        collected.extend(_lines)
-        _lines.clear()
+        _said.lines = []

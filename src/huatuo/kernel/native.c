@@ -17,7 +17,7 @@
 struct ring {
 	uint64_t *consumer; /* our page, writable */
 	const uint64_t *producer;
-	const uint8_t *data; /* mapped twice, so that records never wrap */
+	const uint8_t *data; /* mapped once: its pages count as resident, used or not */
 	size_t size;
 	size_t page;
 };
@@ -25,7 +25,7 @@ struct ring {
 int huatuo_ring_close(struct ring *ring)
 {
 	munmap(ring->consumer, ring->page);
-	munmap((void *)ring->producer, ring->page + 2 * ring->size);
+	munmap((void *)ring->producer, ring->page + ring->size);
 	free(ring);
 	return 0;
 }
@@ -45,7 +45,7 @@ int huatuo_ring_open(int map_fd, size_t size, struct ring **opened)
 	if (area == MAP_FAILED)
 		goto failed;
 	ring->consumer = area;
-	area = mmap(NULL, page + 2 * size, PROT_READ, MAP_SHARED, map_fd, (off_t)page);
+	area = mmap(NULL, page + size, PROT_READ, MAP_SHARED, map_fd, (off_t)page);
 	if (area == MAP_FAILED) {
 		munmap(ring->consumer, page);
 		goto failed;
@@ -57,6 +57,16 @@ int huatuo_ring_open(int map_fd, size_t size, struct ring **opened)
 failed:
 	free(ring);
 	return -errno;
+}
+
+/* A record may go on at the start of the data. */
+static void copy(const struct ring *ring, uint8_t *out, uint64_t position, size_t length)
+{
+	size_t start = position & (ring->size - 1);
+	size_t first = length < ring->size - start ? length : ring->size - start;
+
+	memcpy(out, ring->data + start, first);
+	memcpy(out + first, ring->data, length - first);
 }
 
 /*
@@ -79,8 +89,7 @@ long huatuo_ring_drain(struct ring *ring, uint8_t *out, size_t record_size, size
 		if (!(header & DISCARDED)) {
 			if (length != record_size)
 				return -EBADMSG;
-			memcpy(out + copied * record_size, at + HEADER, record_size);
-			copied++;
+			copy(ring, out + copied++ * record_size, position + HEADER, record_size);
 		}
 		position += (length + HEADER + 7) / 8 * 8;
 	}

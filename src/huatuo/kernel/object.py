@@ -62,7 +62,7 @@ class BpfObject:
         optional: Collection[str] = (),
     ) -> None:
         self.path = path
-        self.btf = Btf(path)
+        self.btf = Btf.of(path)
         self._tunables = dict(tunables or {})
         self._map_sizes = dict(map_sizes or {})
         self._held = set(held)
@@ -254,7 +254,7 @@ class BpfObject:
             return
         size = c.c_size_t()
         rodata = next((m for m in self._map_pointers() if m[0].endswith(".rodata")), None)
-        variables = {v.name: v for v in self.btf.variables(".rodata")}
+        variables = self.btf.variables
         for name, value in self._tunables.items():
             if rodata is None or name not in variables:
                 raise BpfError(f"{self.path.stem}: has no tunable {name}")
@@ -278,8 +278,8 @@ class BpfObject:
         return int(pointer)
 
     def _collect(self) -> None:
-        records = self.btf.records()
-        for map_type in self.btf.maps():
+        records = self.btf.records
+        for map_type in self.btf.maps:
             if map_type.name in self._missing_maps or map_type.name in self._shared:
                 continue
             pointer = self._map(map_type.name)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -64,7 +64,7 @@ class Probe:
     event's JSON fields in braces. `subjects`: ring → the field that says whom it is about.
     `automatic`: whether "auto" starts it; what costs too much for always is started by name.
     `targets()` gives the cgroups that a reader of cgroup files reports, each once; the agent
-    replaces it by the containers it knows.
+    replaces it by the containers it knows. `shares`: maps that are one with those of other probes.
     """
 
     name: ClassVar[str] = ""
@@ -72,6 +72,7 @@ class Probe:
     automatic: ClassVar[bool] = True
     titles: ClassVar[Mapping[str, str]] = {}
     subjects: ClassVar[Mapping[str, str]] = {}
+    shares: ClassVar[Collection[str]] = ()
 
     def __init__(self, host: Host, settings: Mapping[str, int] | None = None) -> None:
         self.host = host

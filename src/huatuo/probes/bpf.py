@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,7 +58,6 @@ class BpfProbe(Probe):
 
     map_sizes: ClassVar[Mapping[str, int]] = {}
     held: ClassVar[Collection[str]] = ()  # roles attached only when the probe asks for it
-    shares: ClassVar[Collection[str]] = ()  # maps that are one with those of other probes
     late: ClassVar[Mapping[str, str]] = {}  # roles → module that brings their hook; "": the kernel
     optional: ClassVar[Collection[str]] = ()  # roles without which the others still are of use
 
@@ -77,27 +75,22 @@ class BpfProbe(Probe):
 
     @classmethod
     def btf(cls) -> Btf:
-        return _btf(cls.object_path())
+        return Btf.of(cls.object_path())
 
     @classmethod
     def settings_schema(cls) -> list[Setting]:
-        btf = cls.btf()
-        initial = btf.initial_bytes(".rodata")
         found = []
-        for variable in btf.variables(".rodata"):
+        for variable in cls.btf().variables.values():
             if variable.name in _INTERNAL:
                 continue
-            end = variable.offset + variable.dtype.itemsize
-            default = int.from_bytes(initial[variable.offset : end], "little")
             typedef = variable.typedefs[0] if variable.typedefs else str(variable.dtype)
-            if typedef == "bool":
-                default = bool(default)
+            default = bool(variable.default) if typedef == "bool" else variable.default
             found.append(Setting(variable.name, typedef, default, variable.help))
         return found
 
     @classmethod
     def event_schemas(cls) -> dict[str, Schema]:
-        return cls.btf().records()
+        return dict(cls.btf().records)
 
     @classmethod
     def unavailable(cls, host: Host) -> str:
@@ -113,8 +106,8 @@ class BpfProbe(Probe):
 
     def start(self) -> None:
         values = self.settings | {name: value(self.host) for name, value in _INTERNAL.items()}
-        names = [variable.name for variable in self.btf().variables(".rodata")]
-        tunables = {name: values[name] for name in names}  # some settings are Python's only
+        variables = self.btf().variables
+        tunables = {name: values[name] for name in variables}  # some settings are Python's only
         opened = self._open(tunables)
         try:
             opened.load()
@@ -271,8 +264,3 @@ def label_values(
     if column.dtype.kind == "S":
         return [text.split(b"\0", 1)[0].decode(errors="replace") for text in column.tolist()]
     return column
-
-
-@cache
-def _btf(path: Path) -> Btf:
-    return Btf(path)

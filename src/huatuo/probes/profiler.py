@@ -48,7 +48,7 @@ class Profiler(BpfProbe):
 
     @classmethod
     def kinds(cls) -> dict[int, str]:
-        return cls.btf().kinds()
+        return dict(cls.btf().kinds)
 
     def set_pace(self, pace: float) -> None:
         """Sample at this share (0 < pace <= 1) of the configured rate from now on; samples weigh

@@ -8,6 +8,7 @@ struct numbered {
 	ktime_ns_t time DOC("when");
 	count_t number DOC("1, 2, 3, …");
 	tgid_t tgid DOC("process");
+	count_t inverted DOC("~number: a record that does not divide the ring, so some wrap");
 };
 
 RING(numbers, struct numbered, 64 * 1024);
@@ -36,6 +37,7 @@ int BPF_PROG(rename)
 	record->time = now;
 	record->number = *number;
 	record->tgid = tgid;
+	record->inverted = ~*number;
 	ring_submit(&numbers, record);
 	return 0;
 }
