@@ -6,12 +6,13 @@ import ctypes
 import os
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from bench.overhead import started_agent
+from bench.overhead import DEFAULT, FOUNDATION, started_agent
 from huatuo.export.prometheus import text
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject
@@ -40,10 +41,10 @@ def _first_sample(address: str, began: float) -> float:
     raise TimeoutError("no sample")
 
 
-def idle(seconds: float) -> list[str]:
-    """Start, idle CPU and memory of one agent with defaults."""
+def idle(probes: Sequence[str], name: str, seconds: float) -> list[str]:
+    """Start, idle CPU and memory of one agent with these probes."""
     began = time.monotonic()
-    with started_agent() as (pid, address):
+    with started_agent(probes) as (pid, address):
         first = _first_sample(address, began)
         time.sleep(10)
         cpu, at = _cpu_seconds(pid), time.monotonic()
@@ -51,9 +52,9 @@ def idle(seconds: float) -> list[str]:
         used = (_cpu_seconds(pid) - cpu) / (time.monotonic() - at)
         resident = _resident_mib(pid)
     return [
-        f"| start to first sample | {first:.2f} s | <= 2 s |",
-        f"| CPU when idle, over {seconds:.0f} s | {used:.2%} of one core | <= 0.3 % |",
-        f"| resident memory after {seconds + 12:.0f} s | {resident:.0f} MiB | <= 80 MB |",
+        f"| {name}: start to first sample | {first:.2f} s | <= 2 s |",
+        f"| {name}: CPU when idle, over {seconds:.0f} s | {used:.2%} of one core | <= 0.3 % |",
+        f"| {name}: resident memory after {seconds + 12:.0f} s | {resident:.0f} MiB | <= 80 MB |",
     ]
 
 
@@ -107,7 +108,8 @@ def drain(rounds: int) -> str:
 def run(rounds: int) -> str:
     """One table."""
     lines = ["### The agent by itself", "", "| | measured | aim |", "|---|---|---|"]
-    lines += idle(_IDLE_SECONDS)
+    lines += idle(FOUNDATION, "the foundation's probes", _IDLE_SECONDS)
+    lines += idle(DEFAULT, "all default probes", _IDLE_SECONDS)
     lines.append(scrape(rounds))
     lines.append(drain(rounds))
     return "\n".join(lines)

@@ -11,22 +11,51 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.compare import Comparison, alternate, table
 
 _ROUND_TRIPS = 20_000
+DEFAULT = ("auto",)
+FOUNDATION = [
+    "cpu.sched",
+    "cpu.softirq",
+    "block.latency",
+    "memory.oom",
+    "net.drop",
+    "block.cgroup",
+    "block.devices",
+    "cpu.cgroup",
+    "cpu.load",
+    "cpu.usage",
+    "fs.handles",
+    "irq.interrupts",
+    "memory.cgroup",
+    "memory.info",
+    "memory.vmstat",
+    "net.cgroup",
+    "net.protocols",
+    "net.sockets",
+    "netdev.cgroup",
+    "netdev.softnet",
+    "netdev.stats",
+    "task.cgroup",
+    "task.pressure",
+]
 
 
 @contextmanager
-def started_agent() -> Iterator[tuple[int, str]]:
-    """A new agent with defaults: (pid, address), as soon as it answers."""
+def started_agent(probes: Sequence[str] = DEFAULT) -> Iterator[tuple[int, str]]:
+    """A new agent with these probes: (pid, address), as soon as it answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with tempfile.TemporaryDirectory() as store:
-        command = [sys.executable, "-m", "huatuo", "run", "--store", store, "--listen", address]
+        config = Path(store, "huatuo.toml")
+        config.write_text(f"probes = {json.dumps(list(probes))}\n")
+        places = ["--config", str(config), "--store", f"{store}/store", "--listen", address]
+        command = [sys.executable, "-m", "huatuo", "run", *places]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
             try:
                 _wait_until_healthy(address)
@@ -36,9 +65,9 @@ def started_agent() -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def agent() -> Iterator[None]:
-    """A running agent with defaults, after its first collection."""
-    with started_agent():
+def agent(probes: Sequence[str] = DEFAULT) -> Iterator[None]:
+    """A running agent with these probes, after its first collection."""
+    with started_agent(probes):
         time.sleep(2)
         yield
 
@@ -127,6 +156,10 @@ def fast_device() -> Iterator[Path]:
 def run(rounds: int) -> str:
     """All four workloads; the text of a Markdown section."""
     parts = []
+    variants = {
+        "agent, the foundation's probes": lambda: agent(FOUNDATION),
+        "agent, all default probes": agent,
+    }
     with fast_device() as device:
         loads: dict[str, Callable[[], float]] = {
             "perf bench sched pipe, both ends on one CPU": sched_pipe,
@@ -135,6 +168,6 @@ def run(rounds: int) -> str:
             "loopback TCP request/response": tcp_round_trips,
         }
         for name, load in loads.items():
-            rows: list[Comparison] = alternate(load, {"agent, all probes": agent}, rounds)
+            rows: list[Comparison] = alternate(load, variants, rounds)
             parts.append(table(name, "us", rows))
     return "\n\n".join(parts)
