@@ -31,7 +31,7 @@ TARGET_ARCH = {"x86_64": "x86", "aarch64": "arm64"}
 def compile_all(force: bool = False, extra: tuple[Path, ...] = ()) -> list[Path]:
     """Build every stale object below the package (and `extra` folders); return what was built."""
     built = []
-    headers = [*HEADERS.glob("*.h"), Path(__file__)]
+    headers = [*HEADERS.rglob("*.h"), Path(__file__)]
     if force or _stale(LIBRARY, [NATIVE, Path(__file__)]):
         _run(
             [

@@ -25,7 +25,7 @@ from huatuo.profilers.native.binaries import Binaries, Binary
 __all__ = ["KnownStack", "Stacks", "functions_of"]
 
 _STATUS = tuple(StackStatus)
-_NOWHERE, _FILE_SHIFT = 1 << 63, 40  # bpf/unwind.bpf.h
+_NOWHERE, _FILE_SHIFT = 1 << 63, 40  # bpf/unwind/tables.bpf.h
 _OFFSET = (1 << _FILE_SHIFT) - 1
 _MOST_STACKS = 24_000
 _MOST_LOCATIONS = 100_000

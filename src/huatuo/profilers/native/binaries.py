@@ -25,7 +25,7 @@ __all__ = ["VDSO", "Binaries", "Binary", "Mapped", "map_file"]
 
 log = logging.getLogger(__name__)
 
-VDSO = 1  # VDSO_FILE in bpf/unwind.bpf.h
+VDSO = 1  # VDSO_FILE in bpf/unwind/tables.bpf.h
 _OPEN_FILES = 8192
 _MOST_FILES = 4096
 _SMALLEST = 40 << 10  # bytes that the tables of a file hold, at least

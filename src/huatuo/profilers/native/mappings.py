@@ -18,7 +18,7 @@ from huatuo.profilers.native.binaries import VDSO, Binaries, Mapped, map_file
 
 __all__ = ["Mappings"]
 
-_NOWHERE, _FILE_SHIFT = 1 << 63, 40  # bpf/unwind.bpf.h
+_NOWHERE, _FILE_SHIFT = 1 << 63, 40  # bpf/unwind/tables.bpf.h
 _BARE = list(StackStatus).index(StackStatus.FRAME_POINTERS)
 
 

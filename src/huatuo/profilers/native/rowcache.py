@@ -21,7 +21,7 @@ _MOST = 4095  # PAGE_ROWS
 
 
 class RowCache:
-    """`maps`: those of bpf/unwind.bpf.h."""
+    """`maps`: those of bpf/unwind/tables.bpf.h."""
 
     def __init__(self, maps: Mapping[str, Map]) -> None:
         self._pages, self._rules = maps["pages"], maps["rules"]
