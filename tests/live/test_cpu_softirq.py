@@ -16,7 +16,7 @@ import pytest
 
 from huatuo.model.metric import edges
 from huatuo.probes.cpu.softirq import Softirq
-from tests.live.conftest import disturbed, events, metric, row, running
+from tests.live.conftest import HOST, disturbed, events, metric, row, running
 from tests.live.stall import Stalls, stall
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
@@ -137,6 +137,35 @@ def test_runs_are_those_of_proc_softirqs() -> None:
         assert ours - ours_before[vector] == pytest.approx(expected, abs=50 + 0.002 * expected)
     assert ours_after["net_rx"] > 1000
     assert delayed["net_rx"] == pytest.approx(ours_after["net_rx"], rel=0.01)
+
+
+def test_runs_that_are_not_timed_are_counted_and_the_slow_ones_found() -> None:
+    """Far above `timed_per_second`: the count is the kernel's still, stalls are events."""
+    stop, cpus = threading.Event(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cpus)})
+    others = threading.Thread(target=flood, args=(stop,))
+    try:
+        with running(Softirq, timed_per_second=1) as probe, stalled_receives() as stalls:
+            before, ours_before = proc_softirqs(), totals(probe, RUN)
+            others.start()
+            receive_all(stalls)
+            stop.set()
+            others.join()
+            expected = proc_softirqs()["net_rx"] - before["net_rx"]
+            time.sleep(0.05)  # a pause: the next run is timed, and stands for those before it
+            send_datagrams(1)
+            ours = totals(probe, RUN)["net_rx"] - ours_before["net_rx"]
+            rows = events(probe, "slow_runs")
+    finally:
+        os.sched_setaffinity(0, cpus)
+        stop.set()
+    rows = rows[(rows["vector"] == NET_RX) & (rows["tgid"] == os.getpid())]
+    by_jiffies = rows["run"] % HOST.jiffy_ns == 0
+    assert len(rows) == COUNT
+    assert by_jiffies.any(), "none of them met a run that was not timed"
+    off = rows["run"].astype(np.int64) - MILLISECONDS * 1_000_000
+    assert (abs(off) <= 2 * HOST.jiffy_ns).all() or disturbed()
+    assert ours == pytest.approx(expected, abs=50 + 0.002 * expected)
 
 
 def totals(probe: Softirq, name: str) -> dict[str, int]:

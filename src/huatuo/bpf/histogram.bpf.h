@@ -66,6 +66,17 @@ static __always_inline void histogram_add(duration_histogram_t *histogram, __u64
 	histogram->sum += ns;
 }
 
+/* One measured value that stands for `count` of them. */
+static __always_inline void histogram_add_many(duration_histogram_t *histogram, __u64 ns,
+					       __u32 count)
+{
+	__u32 slot = duration_slot(ns);
+
+	if (slot < HISTOGRAM_SLOTS) /* for the verifier */
+		histogram->slots[slot] += count;
+	histogram->sum += ns * count;
+}
+
 /* For rows that several CPUs, or both tasks and the softirqs that interrupt them, write. */
 static __always_inline void histogram_add_shared(duration_histogram_t *histogram, __u64 ns)
 {

@@ -7,6 +7,10 @@
  * A vector may be raised many times before it runs: the first raise counts. One that is raised
  * again between the start of a round of softirqs and its own turn in it is counted with the raise
  * before, since the tracepoints do not show where a round starts; that run has no delay.
+ *
+ * Reading the clock is most of the price. A vector that runs more often than `timed_per_second` is
+ * timed every so many runs, spread evenly, each standing for those since the one before; of the
+ * others only those are measured, by jiffies, that are slow.
  */
 #include "cgroup.bpf.h"
 #include "event.bpf.h"
@@ -14,6 +18,9 @@
 
 const volatile duration_ns_t
 	slow_threshold DOC("runs of one vector that last at least this long are events") = 10000000;
+const volatile per_second_t timed_per_second
+	DOC("runs of one vector on one CPU that are timed; of more, a share") = 2000;
+const volatile __u64 jiffy_ns = 4000000; /* set by the loader, not a setting */
 
 /* include/linux/interrupt.h; the same on all kernels since 2.6.36 */
 enum vector {
@@ -40,6 +47,10 @@ struct softirq_row {
 	__u64 raised;  /* the first since it last ran; 0: none */
 	__u64 entered; /* 0: not running */
 	__u64 waited;  /* delay of the run that goes on */
+	__u64 tick;    /* jiffies when it last began to run */
+	__u32 runs;    /* begun in that jiffy */
+	__u32 step;    /* of so many runs one is timed */
+	__u32 untimed; /* runs since the last that was timed, and the one that goes on */
 };
 
 struct {
@@ -93,9 +104,25 @@ int BPF_PROG(softirq_raise, unsigned int vector)
 {
 	struct softirq_row *row = find_row(vector);
 
-	if (row && !row->raised)
+	if (row && !row->raised && row->untimed + 1 >= row->step)
 		row->raised = bpf_ktime_get_ns();
 	return 0;
+}
+
+/* Whether the run that begins is timed. */
+static __always_inline bool is_timed(struct softirq_row *row)
+{
+	__u64 tick = bpf_jiffies64();
+
+	if (tick != row->tick) {
+		row->step = tick == row->tick + 1
+				    ? row->runs / (timed_per_second * jiffy_ns / 1000000000 + 1)
+				    : 0;
+		row->tick = tick;
+		row->runs = 0;
+	}
+	row->runs++;
+	return ++row->untimed >= row->step;
 }
 
 SEC("tp_btf/softirq_entry")
@@ -108,12 +135,14 @@ int BPF_PROG(softirq_entry, unsigned int vector)
 		return 0;
 	raised = row->raised;
 	row->raised = 0; /* before the clock: what is raised from here on is for the next run */
+	if (!is_timed(row))
+		return 0;
 	now = bpf_ktime_get_ns();
 	row->entered = now;
 	row->waited = 0;
 	if (raised) {
 		row->waited = now - raised;
-		histogram_add(&row->delay, now - raised);
+		histogram_add_many(&row->delay, now - raised, row->untimed);
 	}
 	return 0;
 }
@@ -124,12 +153,23 @@ int BPF_PROG(softirq_exit, unsigned int vector)
 	struct softirq_row *row = find_row(vector);
 	__u64 now, run;
 
-	if (!row || !row->entered)
+	if (!row)
 		return 0;
+	if (!row->entered) {
+		run = (bpf_jiffies64() - row->tick) * jiffy_ns;
+		if (!row->untimed || run < slow_threshold)
+			return 0;
+		row->untimed--;
+		row->waited = 0;
+		histogram_add(&row->run, run);
+		report(row, vector, run, bpf_ktime_get_ns());
+		return 0;
+	}
 	now = bpf_ktime_get_ns();
 	run = now - row->entered;
 	row->entered = 0;
-	histogram_add(&row->run, run);
+	histogram_add_many(&row->run, run, row->untimed);
+	row->untimed = 0;
 	if (run >= slow_threshold)
 		report(row, vector, run, now);
 	return 0;

@@ -17,8 +17,10 @@ class Softirq(BpfProbe):
     an earlier vector, a busy ksoftirqd); a long run holds up whoever was interrupted, and every
     vector behind it.
     Hooks: irq:softirq_raise, irq:softirq_entry, irq:softirq_exit (kernel/softirq.c).
-    Cost: about 130 ns per softirq in three programs, and entering them; a raise of what is already
-    raised reads no clock.
+    Of a vector that runs more often than `timed_per_second` on a CPU, a share is timed and counts
+    for the rest; that a run is slow is seen of each.
+    Cost: about 130 ns per softirq in three programs where each is timed, 40 ns at 100,000 a second,
+    and entering them.
     """
 
     priority = 40
