@@ -13,6 +13,7 @@ NAMES = (
     "agent",
     "programs",
     "overhead",
+    "event_latency",
     "containers",
     "rows",
     "block_rows",

@@ -24,6 +24,7 @@ ORDER = {
     "probes": 3,
     "config": 4,
     "governor": 4,
+    "wakeups": 0,
     "enrich": 4,
     "triggers": 5,
     "store": 6,

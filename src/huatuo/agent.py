@@ -55,12 +55,12 @@ from huatuo.serve.listening import address_of, is_loopback, listening
 from huatuo.serve.server import serve
 from huatuo.store.embedded import EmbeddedStore
 from huatuo.tracing.tracing import Tracing
+from huatuo.wakeups import Wakeups
 
 __all__ = ["Agent", "run"]
 
 log = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 1.0
 _EXPIRE_SECONDS = 60.0
 _FIRST_COLLECT_SECONDS = 0.3
 _QUEUED_EVENTS = 1000  # per subscriber; a slower one loses the oldest, counted
@@ -111,8 +111,8 @@ class Agent:
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._subscribers: set[asyncio.Queue[Event]] = set()
         self.stream_lost = 0  # events a slow subscriber did not get; the store has them
-        self._wake = asyncio.Event()
-        self._watched: set[int] = set()
+        self._wakeups = Wakeups()
+        self._urgent: list[int] = []  # what the unwinder is woken by
         self._watched_generation = 0
         self._serving: asyncio.TimerHandle | None = None  # goes on with what the unwinder was asked
 
@@ -138,7 +138,8 @@ class Agent:
                 if self.pushing is not None:
                     tasks.create_task(self._push_forever(self.pushing))
         finally:
-            self._unwatch_rings()
+            self._wakeups.close()
+            self._watch_unwinder([])
             self._writer.shutdown()
             self._publish(self.store.append_events(self._new_events()))
             for batch in self.profiling.samples():
@@ -154,13 +155,9 @@ class Agent:
         while True:
             with _surviving("events are not stored"):
                 self._watch_rings()
+                self._wakeups.clear()
                 await self.drain()
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(_DRAIN_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._wakeups.wait()
 
     async def drain(self) -> None:
         """Move what is in the rings to the store and the subscribers."""
@@ -212,25 +209,23 @@ class Agent:
             await self._write(self.store.profiles.set_lines, repairs)
 
     def _watch_rings(self) -> None:
-        """Be woken by rings that fill faster than we poll; the set changes as probes do."""
+        """The set changes as probes do."""
         if self._watched_generation == self.probe_set.generation:
             return
         self._watched_generation = self.probe_set.generation
-        self._unwatch_rings()
-        loop = asyncio.get_running_loop()
-        for _, probe in self.probe_set.running():
-            for fd in probe.ring_fds():
-                loop.add_reader(fd, self._wake.set)
-                self._watched.add(fd)
-        if self.probe_set.unwinder is not None:
-            for fd in self.probe_set.unwinder.urgent_fds:
-                loop.add_reader(fd, self._serve_unwinder)
-                self._watched.add(fd)
+        running = [probe for _, probe in self.probe_set.running()]
+        quiet = [fd for each in running if isinstance(each, Profiler) for fd in each.ring_fds()]
+        self._wakeups.watch([fd for each in running for fd in each.ring_fds()], quiet)
+        unwinder = self.probe_set.unwinder
+        self._watch_unwinder(unwinder.urgent_fds if unwinder is not None else [])
 
-    def _unwatch_rings(self) -> None:
-        for fd in self._watched:
-            asyncio.get_running_loop().remove_reader(fd)
-        self._watched = set()
+    def _watch_unwinder(self, fds: list[int]) -> None:
+        loop = asyncio.get_running_loop()
+        for fd in self._urgent:
+            loop.remove_reader(fd)
+        for fd in fds:
+            loop.add_reader(fd, self._serve_unwinder)
+        self._urgent = fds
 
     async def _collect_forever(self) -> None:
         interval = self.config.agent.interval / 1e9

@@ -62,13 +62,23 @@ static __always_inline void *counter_row(void *map, const void *key, const void 
 	return row;
 }
 
-/* The reader polls; it is woken only when the ring is half full. */
+static __always_inline bool is_half_full(void *ring)
+{
+	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >
+	       bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 2;
+}
+
+/* Wakes the reader with the first record after those it has read, and when the ring is half full.
+ */
 static __always_inline void ring_submit(void *ring, void *record)
 {
-	__u64 pending = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
-	__u64 size = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE);
+	bpf_ringbuf_submit(record, is_half_full(ring) ? BPF_RB_FORCE_WAKEUP : 0);
+}
 
-	bpf_ringbuf_submit(record, pending > size / 2 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+/* For records that can wait until the reader looks: wakes it only when the ring is half full. */
+static __always_inline void ring_submit_quietly(void *ring, void *record)
+{
+	bpf_ringbuf_submit(record, is_half_full(ring) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 #endif

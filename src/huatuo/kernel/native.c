@@ -75,10 +75,12 @@ static void copy(const struct ring *ring, uint8_t *out, uint64_t position, size_
  */
 long huatuo_ring_drain(struct ring *ring, uint8_t *out, size_t record_size, size_t room)
 {
-	uint64_t position = __atomic_load_n(ring->consumer, __ATOMIC_RELAXED);
+	uint64_t position = __atomic_load_n(ring->consumer, __ATOMIC_RELAXED), begun;
 	uint64_t end = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
 	size_t copied = 0;
 
+again:
+	begun = position;
 	while (position < end && copied < room) {
 		const uint8_t *at = ring->data + (position & (ring->size - 1));
 		uint32_t header = __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE);
@@ -93,6 +95,12 @@ long huatuo_ring_drain(struct ring *ring, uint8_t *out, size_t record_size, size
 		}
 		position += (length + HEADER + 7) / 8 * 8;
 	}
-	__atomic_store_n(ring->consumer, position, __ATOMIC_RELEASE);
+	if (position != begun) {
+		/* the kernel wakes us for a record at our position: look once more, having told it
+		 */
+		__atomic_store_n(ring->consumer, position, __ATOMIC_SEQ_CST);
+		end = __atomic_load_n(ring->producer, __ATOMIC_SEQ_CST);
+		goto again;
+	}
 	return (long)copied;
 }

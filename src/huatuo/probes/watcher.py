@@ -101,7 +101,8 @@ class Notices:
             return
         self._clock = max(self._clock, now) + self._interval
         self._rows.append(self._row({"time": now, **values}))
-        os.eventfd_write(self.fd, 1)
+        if len(self._rows) == 1:
+            os.eventfd_write(self.fd, 1)
 
     def _row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         row = []

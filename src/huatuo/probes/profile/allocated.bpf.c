@@ -37,7 +37,7 @@ int BPF_PROG(mm_page_alloc, void *page, unsigned int order)
 	if (!sample)
 		return 0;
 	sample->value = bytes;
-	ring_submit(&samples, sample);
+	ring_submit_quietly(&samples, sample);
 	return 0;
 }
 

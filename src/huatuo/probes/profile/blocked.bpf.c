@@ -149,7 +149,7 @@ static __always_inline void report(struct task_struct *task, struct place *place
 	sample->object = place->object;
 	sample->owner = place->owner;
 	sample->kind = place->kind;
-	ring_submit(&samples, sample);
+	ring_submit_quietly(&samples, sample);
 	place->waited = 0;
 	place->since = now;
 }

@@ -23,7 +23,7 @@ int cpu_clock__unwind_rows(struct bpf_perf_event_data *context)
 	if (!sample)
 		return 0;
 	sample->value = context->sample_period;
-	ring_submit(&samples, sample);
+	ring_submit_quietly(&samples, sample);
 	return 0;
 }
 
@@ -77,7 +77,7 @@ int cpu_clock__frame_pointers(struct bpf_perf_event_data *context)
 	if (program && !bpf_map_update_elem(&known_stacks, &program, &one, BPF_NOEXIST))
 		bpf_ringbuf_submit(sample, BPF_RB_FORCE_WAKEUP);
 	else
-		ring_submit(&samples, sample);
+		ring_submit_quietly(&samples, sample);
 	return 0;
 }
 

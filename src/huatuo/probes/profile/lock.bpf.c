@@ -107,7 +107,7 @@ static __always_inline int waited(void *context, struct wait *wait)
 	sample->value = spent;
 	sample->object = lock;
 	sample->kind = kind_of(wait->flags);
-	ring_submit(&samples, sample);
+	ring_submit_quietly(&samples, sample);
 	return 0;
 }
 

@@ -93,7 +93,7 @@ static __always_inline void come_back(struct task_struct *task, __u64 now)
 			sample->stack = absence->stack;
 			sample->value = now - absence->since;
 			sample->kind = absence->kind;
-			ring_submit(&samples, sample);
+			ring_submit_quietly(&samples, sample);
 		} else {
 			ACCOUNT(ring_full);
 		}

@@ -74,7 +74,7 @@ static __always_inline int faulted(void *context, __u64 address)
 		return 0;
 	sample->object = address;
 	sample->kind = kind;
-	ring_submit(&samples, sample);
+	ring_submit_quietly(&samples, sample);
 	return 0;
 }
 

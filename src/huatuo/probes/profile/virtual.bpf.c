@@ -37,7 +37,7 @@ static __always_inline int asked(void *context, __u32 kind, __u64 bytes)
 		return 0;
 	sample->value = bytes;
 	sample->kind = kind;
-	ring_submit(&samples, sample);
+	ring_submit_quietly(&samples, sample);
 	return 0;
 }
 
