@@ -31,6 +31,7 @@ from huatuo.enrich.containers.sources.asking import Answers, Asking
 from huatuo.enrich.containers.sources.chosen import sources_of
 from huatuo.enrich.containers.watching import Watching
 from huatuo.enrich.enricher import Enricher
+from huatuo.enrich.event_counts import EventCounts
 from huatuo.enrich.known import KnownIssues
 from huatuo.enrich.profiling import Profiling
 from huatuo.enrich.symbols.native import SymbolSettings
@@ -49,6 +50,7 @@ from huatuo.selfmetrics import (
     governor_metrics,
     probe_metrics,
     profiling_metrics,
+    tracing_metrics,
 )
 from huatuo.serve.app import create_app
 from huatuo.serve.listening import address_of, is_loopback, listening
@@ -82,6 +84,7 @@ class Agent:
         self.watching = Watching(self.host, self.inventory)
         self.enricher = Enricher(self.host, self.inventory)
         self.known = KnownIssues(config.known)
+        self.event_counts = EventCounts()
         self.probe_set = ProbeSet(self.host, config.probes, config.settings)
         self.governor = Governor(
             self.host,
@@ -178,6 +181,7 @@ class Agent:
         return events
 
     def _publish(self, events: Sequence[Event]) -> None:
+        self.event_counts.add(events)
         for queue in self._subscribers:
             for event in events:
                 if queue.full():
@@ -281,6 +285,8 @@ class Agent:
             *found,
             *probe_metrics(states),
             *governor_metrics(self.governor, states),
+            self.event_counts.metric(),
+            *tracing_metrics(self.tracing),
             *agent_metrics(self.health(), self.store.usage(), self.stream_lost, self.known.counts),
             *profiling_metrics(self.profiling, self.probe_set.unwinder, self.pushing),
         ]

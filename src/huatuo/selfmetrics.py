@@ -18,6 +18,7 @@ from huatuo.probes.running import Entry
 from huatuo.profilers.native.unwinder import Unwinder
 from huatuo.pushing import Pushing
 from huatuo.store.base import Usage
+from huatuo.tracing.tracing import Tracing
 
 __all__ = [
     "agent_metrics",
@@ -25,6 +26,7 @@ __all__ = [
     "governor_metrics",
     "probe_metrics",
     "profiling_metrics",
+    "tracing_metrics",
 ]
 
 
@@ -193,6 +195,24 @@ def agent_metrics(
         {(health.version, health.host, health.kernel): 1.0},
         ["version", "host", "kernel"],
     )
+
+
+def tracing_metrics(tracing: Tracing) -> Iterator[Metric]:
+    """What triggers caught and what became of captures."""
+    counter, captures = Role.COUNTER, tracing.captures
+    fired = {(name,): float(count) for name, count in tracing.fired.items()}
+    yield Metric.of("huatuo_triggers_fired_total", counter, "firings", fired, ["trigger"])
+    yield Metric.of(
+        "huatuo_triggers_not_followed_total", counter,
+        "firings that became no incident, since many fired at once",
+        {(): float(tracing.not_followed)},
+    )  # fmt: skip
+    outcomes = {key: float(count) for key, count in captures.counts.items()}
+    yield Metric.of(
+        "huatuo_captures_total", counter, "captures by outcome", outcomes, ["plan", "outcome"]
+    )
+    spent = {(): captures.cpu_seconds}
+    yield Metric.of("huatuo_captures_cpu_seconds_total", counter, "CPU time of captures", spent)
 
 
 def profiling_metrics(

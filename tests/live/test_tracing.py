@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ import pytest
 
 from huatuo.store.embedded import EmbeddedStore
 from huatuo.triggers.builtin import BUILTIN
-from tests.live.agent import Running, agent, eventually
+from tests.live.agent import EATER, Running, agent, eventually, limit_memory
 from tests.live.conftest import Group, cgroup
 from tests.live.profiling import compiled
+from tests.store.disk import small_disk
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
@@ -60,7 +62,7 @@ def config(more: str = "") -> str:
             lines.append(f'[[trigger]]\nname = "{trigger.name}"\nenabled = false')
             continue
         when, suspects = (
-            t.replace("10m", "12s").replace("5m", "12s") for t in (trigger.when, trigger.suspects)
+            re.sub(r"\b(10|5|1)m\)", "12s)", t) for t in (trigger.when, trigger.suspects)
         )
         lines.append(f"[[trigger]]\nname = '{trigger.name}'\nwhen = '{when}'\n"
                      f"suspects = '{suspects}'\nfor = '{min(trigger.hold // 10**9, 2)}s'\n"
@@ -218,6 +220,22 @@ def test_sleepers_in_state_d_are_named_with_where_they_sleep(
     assert all(any("fork" in frame for frame in task["stack"]) for task in ours), ours
 
 
+def test_an_event_starts_a_capture(running: Running) -> None:
+    """An OOM kill: the incident is its container's, and the event is in it."""
+    with ExitStack() as stack:
+        group = stack.enter_context(cgroup("tracing-oom", "memory"))
+        limit_memory(group)
+        time.sleep(QUIET)
+        group.run([sys.executable, "-c", EATER])
+        one = complete(running, "oom-kill", group.directory.name)
+    assert one["capture"]["plan"] == "memory"
+    assert [e["probe"] for e in one["events"] if e["probe"] == "memory.oom"] == ["memory.oom"]
+    fired = running.text("/metrics")
+    assert 'huatuo_triggers_fired_total{trigger="oom-kill"} 1' in fired
+    assert re.search(r'huatuo_captures_total{outcome="done",plan="memory"}|'
+                     r'huatuo_captures_total{plan="memory",outcome="done"}', fired)  # fmt: skip
+
+
 def test_each_fired_once_and_the_report_is_one_file(running: Running, tmp_path: Path) -> None:
     """The condition held for many intervals; the cool-down kept it to one incident for each."""
     found = running.get("/api/v1/incidents?limit=100")
@@ -286,6 +304,41 @@ def test_limits_refuse_and_say_so_and_an_interrupted_capture_is_told(tmp_path: P
         os.kill(second.process.pid, signal.SIGTERM)
         second.process.wait(15)
         assert time.monotonic() - began < 20, "a capture does not hold the agent up"
+
+
+def test_a_disk_that_fills_up_during_a_capture(tmp_path: Path) -> None:
+    """The agent lives, says what was lost, and once there is room captures work again."""
+    text = '[capture]\nduration = "3s"\ncpu = "50%"\n[governor]\ncpu = "100%"\nmemory = "1GiB"'
+    small = contextmanager(small_disk)
+    with small(tmp_path) as here, agent(here / "store", text) as running:
+        post(running, "captures/start?plan=cpu")
+        assert eventually(lambda: running.get("/api/v1/captures")[0]["status"] == "running", 10)
+        fill(here / "filler")
+        over = eventually(
+            lambda: running.get("/api/v1/captures")[0]["status"] in ("done", "failed"), 30
+        )
+        assert over, running.get("/api/v1/captures")
+        assert eventually(lambda: running.get("/api/v1/health")["status"] == "degraded", 20)
+        problems = running.get("/api/v1/health")["problems"]
+        assert any("disk is full" in one or "lost" in one for one in problems), problems
+        (here / "filler").unlink()
+        assert eventually(lambda: can_capture(running), 30)
+
+
+def fill(path: Path) -> None:
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def can_capture(running: Running) -> bool:
+    number = post(running, "captures/start?plan=tasks")["incident"]
+
+    def is_done() -> bool:
+        capture = running.get(f"/api/v1/incidents/{number}")["capture"]
+        return bool(capture) and capture["status"] == "done"
+
+    return bool(eventually(is_done, 20))
 
 
 def test_the_governor_refuses(tmp_path: Path) -> None:

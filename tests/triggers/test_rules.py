@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from huatuo.enrich.event_counts import EventCounts
 from huatuo.errors import ConfigError
+from huatuo.model.event import Container, Event
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric, edges
 from huatuo.settings import Trigger
@@ -123,6 +125,18 @@ def test_what_was_not_there_before_has_grown_by_all_it_is() -> None:
     assert targets(fed(found, *snapshots)) == [[], [], [], [], ["new"], ["a", "new"]]
     fresh = engine("grown(g, 1m) > 20", per="container")
     assert targets(fed(fresh, now(a=50.0), now(a=50.0))) == [[], []], "nothing is known yet"
+
+
+def test_an_event_fires_once_it_is_counted() -> None:
+    """A series that begins with the first event, after a time in which there was none."""
+    found = engine('grown(events_total{probe="memory.oom"}, 1m) >= 1', per="container")
+    counts = EventCounts()
+    snapshots = [[counts.metric()] for _ in range(4)]
+    for name, probe in (("web", "memory.oom"), ("db", "net.drop"), ("web", "memory.oom")):
+        owner = Container(name, "container", f"/{name}")
+        counts.add([Event("2026-01-01T00:00:00Z", probe, "oom_kills", "", container=owner)])
+        snapshots.append([counts.metric()])
+    assert targets(fed(found, *snapshots)) == [[], [], [], [], ["web"], [], []]
 
 
 def test_quantiles_are_of_the_last_interval() -> None:

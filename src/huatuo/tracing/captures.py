@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,6 +53,8 @@ class Captures:
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._recent: deque[tuple[float, Job]] = deque()  # when begun
         self._last_id = 0
+        self.counts: Counter[tuple[str, str]] = Counter()  # (plan, outcome) → captures
+        self.cpu_seconds = 0.0
 
     def states(self) -> list[Capture]:
         """Newest first."""
@@ -132,11 +134,14 @@ class Captures:
             log.exception("capture %d failed", job.state.id)
             self._end(job, "failed", f"{type(error).__name__}: this is a bug")
         else:
+            self.counts[job.state.plan, "done"] += 1
+            self.cpu_seconds += found.cpu_seconds
             job.change(status="done", ended=now_text(), cpu_seconds=round(found.cpu_seconds, 3),
                        tasks=found.tasks, notes=found.notes)  # fmt: skip
             job.done(job, found)
 
-    @staticmethod
-    def _end(job: Job, status: str, reason: str) -> None:
+    def _end(self, job: Job, status: str, reason: str) -> None:
+        plan = job.state.plan if job.state.plan in PROFILERS else ""  # a name somebody made up
+        self.counts[plan, status] += 1
         job.change(status=status, reason=reason, ended=now_text())
         job.done(job, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -61,6 +62,7 @@ class Tracing:
         self.captures = Captures(settings, governor, cpus, self._collect)
         self._work: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.fired: Counter[str] = Counter()  # trigger → firings
         self.not_followed = 0  # firings beside many others
 
     def observe(self, now_ns: int, metrics: Sequence[Metric]) -> list[Firing]:
@@ -70,6 +72,7 @@ class Tracing:
             log.warning("trigger %s fired for %s: %s", firing.trigger.name,
                         firing.target or "the host", "; ".join(map(str, firing.facts)))  # fmt: skip
             self._work.put_nowait(lambda firing=firing: self._follow(firing))  # type: ignore[misc]
+        self.fired.update(firing.trigger.name for firing in fired)
         self.not_followed += len(fired[_AT_ONCE:])
         if self.baseline.is_due(now_ns):
             self._work.put_nowait(lambda: self.baseline.refresh(now_ns))

@@ -48,6 +48,12 @@ def _pressure(resource: str, least: str) -> str:
     return f"{value} > {least} and {_change(value)} > {least} / 2"
 
 
+def _events(probe: str, kind: str = "") -> str:
+    """Any in the last minute."""
+    which = f',kind="{kind}"' if kind else ""
+    return f'grown(events_total{{probe="{probe}"{which}}}, 1m) >= 1'
+
+
 def _disks(text: str) -> str:
     return text.replace("DISKS", _STACKED)
 
@@ -103,6 +109,9 @@ BUILTIN: tuple[Trigger, ...] = (
     Trigger("descriptors", f"{_change('task_state_descriptors', '10m')} > 5000 and"
             " task_state_descriptors > 2 * before(task_state_descriptors, 10m)", "container",
             plan="tasks"),
+    Trigger("oom-kill", _events("memory.oom"), "container", plan="memory"),
+    Trigger("hung-task", _events("task.state", "hung_tasks"), "container", plan="tasks"),
+    Trigger("file-system-error", _events("fs.errors"), plan="io"),
     Trigger("threads", f"{_change('task_state_tasks', '10m')} > 1000 and"
             " task_state_tasks > 2 * before(task_state_tasks, 10m)", "container", plan="tasks"),
 )  # fmt: skip
