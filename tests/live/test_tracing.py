@@ -310,7 +310,7 @@ def test_a_disk_that_fills_up_during_a_capture(tmp_path: Path) -> None:
     """The agent lives, says what was lost, and once there is room captures work again."""
     text = '[capture]\nduration = "3s"\ncpu = "50%"\n[governor]\ncpu = "100%"\nmemory = "1GiB"'
     small = contextmanager(small_disk)
-    with small(tmp_path) as here, agent(here / "store", text) as running:
+    with small(tmp_path, 96) as here, agent(here / "store", text) as running:
         post(running, "captures/start?plan=cpu")
         assert eventually(lambda: running.get("/api/v1/captures")[0]["status"] == "running", 10)
         fill(here / "filler")
