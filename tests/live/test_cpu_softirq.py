@@ -161,7 +161,7 @@ def test_runs_that_are_not_timed_are_counted_and_the_slow_ones_found() -> None:
         stop.set()
     rows = rows[(rows["vector"] == NET_RX) & (rows["tgid"] == os.getpid())]
     by_jiffies = rows["run"] % HOST.jiffy_ns == 0
-    assert len(rows) == COUNT
+    assert len(rows) == COUNT or (len(rows) > COUNT and disturbed())
     assert by_jiffies.any(), "none of them met a run that was not timed"
     off = rows["run"].astype(np.int64) - MILLISECONDS * 1_000_000
     assert (abs(off) <= 2 * HOST.jiffy_ns).all() or disturbed()

@@ -104,13 +104,15 @@ int BPF_PROG(softirq_raise, unsigned int vector)
 {
 	struct softirq_row *row = find_row(vector);
 
-	if (row && !row->raised && row->untimed + 1 >= row->step)
+	if (!row || row->raised)
+		return 0;
+	if (row->untimed + 1 >= row->step || bpf_jiffies64() > row->tick + 1)
 		row->raised = bpf_ktime_get_ns();
 	return 0;
 }
 
-/* Whether the run that begins is timed. */
-static __always_inline bool is_timed(struct softirq_row *row)
+/* Whether the run that begins is timed: rather one whose raise was stamped. */
+static __always_inline bool is_timed(struct softirq_row *row, bool is_stamped)
 {
 	__u64 tick = bpf_jiffies64();
 
@@ -122,7 +124,9 @@ static __always_inline bool is_timed(struct softirq_row *row)
 		row->runs = 0;
 	}
 	row->runs++;
-	return ++row->untimed >= row->step;
+	if (++row->untimed < row->step)
+		return false;
+	return is_stamped || row->step <= 1 || row->untimed > row->step + 16;
 }
 
 SEC("tp_btf/softirq_entry")
@@ -135,7 +139,7 @@ int BPF_PROG(softirq_entry, unsigned int vector)
 		return 0;
 	raised = row->raised;
 	row->raised = 0; /* before the clock: what is raised from here on is for the next run */
-	if (!is_timed(row))
+	if (!is_timed(row, raised))
 		return 0;
 	now = bpf_ktime_get_ns();
 	row->entered = now;
