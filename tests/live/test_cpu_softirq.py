@@ -16,7 +16,7 @@ import pytest
 
 from huatuo.model.metric import edges
 from huatuo.probes.cpu.softirq import Softirq
-from tests.live.conftest import HOST, disturbed, events, metric, row, running
+from tests.live.conftest import HOST, disturbed, emulated, events, metric, row, running
 from tests.live.stall import Stalls, stall
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
@@ -162,7 +162,7 @@ def test_runs_that_are_not_timed_are_counted_and_the_slow_ones_found() -> None:
     rows = rows[(rows["vector"] == NET_RX) & (rows["tgid"] == os.getpid())]
     by_jiffies = rows["run"] % HOST.jiffy_ns == 0
     assert len(rows) == COUNT or (len(rows) > COUNT and disturbed())
-    assert by_jiffies.any(), "none of them met a run that was not timed"
+    assert by_jiffies.any() or emulated(), "none of them met a run that was not timed"
     off = rows["run"].astype(np.int64) - MILLISECONDS * 1_000_000
     assert (abs(off) <= 2 * HOST.jiffy_ns).all() or disturbed()
     assert ours == pytest.approx(expected, abs=50 + 0.002 * expected)
