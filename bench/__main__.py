@@ -16,6 +16,7 @@ NAMES = (
     "containers",
     "rows",
     "block_rows",
+    "syscalls",
     "unwind",
     "flame",
     "triggers",
