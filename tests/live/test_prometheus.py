@@ -52,6 +52,7 @@ RARE = {
     "kswapd": "runs only when the whole host is short of memory",
     "Time lost to reclaim and compaction: compaction, {{kind}}": "would move memory of all others",
     "Writers paused": "the page cache of the whole host would have to be dirty",
+    "Errors on record: {{device}} found per second": "counted from the first error on",
     "Governor's decisions": "counted from the first decision on",
 }
 NETWORK_LOAD = """
