@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 
 from bench.compare import alternate, table
-from bench.programs import cost_of_new_programs
+from bench.programs import cost_of_new_programs, probe
 from huatuo.kernel.cgroupfs import hierarchies
 from huatuo.kernel.host import Host
 from huatuo.probes.task.syscalls import Syscalls
 
 _CALLS = 2_000_000
 _PER_VISIT = 500  # calls between two moves to another cgroup
+_ROUND_TRIPS = 10  # likewise
 _CGROUPS = 1000
 _SECOND = 1_000_000_000
 
@@ -68,36 +70,61 @@ def _cgroups(count: int) -> Iterator[list[Path]]:
 
 
 def _travel(cgroups: list[Path]) -> float:
-    """The same number of calls and moves, whatever the number of cgroups."""
+    """The same number of calls, switches and moves, whatever the number of cgroups."""
     getppid = ctypes.CDLL(None).getppid
     me = str(os.getpid()).encode()
     files = [os.open(cgroup / "cgroup.procs", os.O_WRONLY) for cgroup in cgroups]
+    here, there = socket.socketpair()
+    echo = os.fork()
+    if echo == 0:
+        here.close()
+        while data := there.recv(1):
+            there.send(data)
+        os._exit(0)
+    there.close()
+    cpus = os.sched_getaffinity(0)
+    for pid in (0, echo):
+        os.sched_setaffinity(pid, {min(cpus)})  # every round trip is two switches
     try:
         for at in range(2 * _CGROUPS):
             os.write(files[at % len(files)], me)
             for _ in range(_PER_VISIT):
                 getppid()
+            for _ in range(_ROUND_TRIPS):
+                here.send(b"x")
+                here.recv(1)
     finally:
+        here.close()
+        os.waitpid(echo, 0)
+        os.sched_setaffinity(0, cpus)
         for file in files:
             os.close(file)
     return 0.0
 
 
 def _by_cgroups(rounds: int) -> list[str]:
-    lines = ["| cgroups | sys_enter ns | sys_exit ns | runs |", "|---:|---:|---:|---:|"]
-    found: dict[int, list[dict[str, tuple[float, int]]]] = {1: [], _CGROUPS: []}
+    """Program by program, in turn with one cgroup and with many."""
+    watchers: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "task.syscalls": lambda: _watching(_SECOND, _SECOND),
+        "cpu.sched": lambda: probe("cpu.sched"),
+    }
+    found: dict[tuple[str, str, int], list[float]] = {}
     with _cgroups(_CGROUPS) as all_of_them:
         for _ in range(rounds):
-            for count, costs in found.items():
-
-                def start(stack: ExitStack) -> None:
-                    stack.enter_context(_watching(_SECOND, _SECOND))
-
-                costs.append(cost_of_new_programs(start, lambda n=count: _travel(all_of_them[:n])))
-    for count, costs in found.items():
-        enter, leave = (median(c[name][0] for c in costs) for name in ("sys_enter", "sys_exit"))
-        runs = median(c["sys_exit"][1] for c in costs)
-        lines.append(f"| {count} | {enter:.0f} | {leave:.0f} | {runs:.0f} |")
+            for name, watcher in watchers.items():
+                for count in (1, _CGROUPS):
+                    costs = cost_of_new_programs(
+                        lambda stack, w=watcher: stack.enter_context(w()),
+                        lambda n=count: _travel(all_of_them[:n]),
+                    )
+                    for program, (ns, runs) in costs.items():
+                        if runs > _CGROUPS:
+                            found.setdefault((name, program, count), []).append(ns)
+    lines = [f"| probe | program | ns, one cgroup | ns, {_CGROUPS} |", "|---|---|---:|---:|"]
+    for name, program, count in found:
+        if count == 1:
+            one, many = (median(found[name, program, each]) for each in (1, _CGROUPS))
+            lines.append(f"| {name} | {program} | {one:.0f} | {many:.0f} |")
     return lines
 
 
@@ -129,7 +156,7 @@ def run(rounds: int) -> str:
             "",
             so,
             "",
-            "### task.syscalls and the number of cgroups",
+            "### Programs and the number of cgroups",
             "",
             *_by_cgroups(rounds),
         ]

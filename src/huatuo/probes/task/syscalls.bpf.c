@@ -155,10 +155,14 @@ static __always_inline void count_error(__u64 cgroup, __u32 number, __s64 result
 static __always_inline void count_call(__u32 number, __u64 cgroup, bool is_timed, __u64 duration)
 {
 	struct call_key call = {(enum syscall)number};
-	struct container_key key = {cgroup, call_kinds[number & (SYSCALLS - 1)]};
-	struct container_row *container = counter_row(&by_container, &key, &empty_container);
 	struct call_row *row = bpf_map_lookup_elem(&by_call, &call);
+	struct container_row *container;
+	struct container_key key;
 
+	__builtin_memset(&key, 0, sizeof(key));
+	key.cgroup = cgroup;
+	key.kind = call_kinds[number & (SYSCALLS - 1)];
+	container = counter_row(&by_container, &key, &empty_container);
 	if (row && is_timed)
 		histogram_add(&row->duration, duration);
 	else if (row)
