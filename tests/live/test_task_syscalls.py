@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ OBSERVED = "huatuo_task_syscalls_observed_seconds_total"
 ALWAYS = {"window": 1_000_000_000, "every": 1_000_000_000}
 # Runs each line that it is sent, and says how long that took.
 DOER = """
-import ctypes, mmap, os, sys, threading, time
+import ctypes, mmap, os, signal, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -59,6 +60,9 @@ class Doer:
     def has_said(self, seconds: float) -> bool:
         """Whether there is an answer within so many seconds."""
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
 
     def tell(self, line: str) -> None:
         assert self._process.stdin
@@ -156,9 +160,11 @@ def test_sleeps_are_in_the_slot_of_their_length() -> None:
 
 def test_a_call_that_began_before_the_window_is_untimed() -> None:
     with doer("syscalls") as (group, process):
-        process.tell("time.sleep(0.8)")
-        time.sleep(0.2)
+        process.do("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])")
+        process.tell("signal.sigwait([signal.SIGUSR1])")
+        time.sleep(0.3)
         with running(Syscalls, **ALWAYS) as probe:
+            process.interrupt()
             process.done()
             wait = {"container": group.id, "kind": "wait"}
             assert count(probe, CONTAINER_UNTIMED, **wait)[0] == 1
