@@ -104,26 +104,25 @@ def _travel(cgroups: list[Path]) -> float:
 
 def _by_cgroups(rounds: int) -> list[str]:
     """Program by program, in turn with one cgroup and with many."""
-    watchers: dict[str, Callable[[], AbstractContextManager[None]]] = {
-        "task.syscalls": lambda: _watching(_SECOND, _SECOND),
-        "cpu.sched": lambda: probe("cpu.sched"),
+    watchers: dict[str, tuple[Callable[[], AbstractContextManager[None]], tuple[str, ...]]] = {
+        "task.syscalls": (lambda: _watching(_SECOND, _SECOND), ("sys_enter", "sys_exit")),
+        "cpu.sched": (lambda: probe("cpu.sched"), ("sched_switch__exact",)),
     }
-    found: dict[tuple[str, str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[float]] = {}
     with _cgroups(_CGROUPS) as all_of_them:
         for _ in range(rounds):
-            for name, watcher in watchers.items():
+            for watcher, programs in watchers.values():
                 for count in (1, _CGROUPS):
                     costs = cost_of_new_programs(
                         lambda stack, w=watcher: stack.enter_context(w()),
                         lambda n=count: _travel(all_of_them[:n]),
                     )
-                    for program, (ns, runs) in costs.items():
-                        if runs > _CGROUPS:
-                            found.setdefault((name, program, count), []).append(ns)
+                    for program in programs:
+                        found.setdefault((program, count), []).append(costs[program][0])
     lines = [f"| probe | program | ns, one cgroup | ns, {_CGROUPS} |", "|---|---|---:|---:|"]
-    for name, program, count in found:
-        if count == 1:
-            one, many = (median(found[name, program, each]) for each in (1, _CGROUPS))
+    for name, (_, programs) in watchers.items():
+        for program in programs:
+            one, many = (median(found[program, count]) for count in (1, _CGROUPS))
             lines.append(f"| {name} | {program} | {one:.0f} | {many:.0f} |")
     return lines
 
