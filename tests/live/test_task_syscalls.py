@@ -193,6 +193,21 @@ def test_windows_give_the_true_rate() -> None:
         assert 0.05 < sum(attached) / len(attached) < 0.6, "its hooks are there in windows only"
 
 
+def test_rows_of_containers_that_are_gone_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Syscalls, "map_sizes", {"by_container": 100})
+    with running(Syscalls, **ALWAYS) as probe:
+        gone = set()
+        for number in range(40):  # each has a row per kind of call: at least three
+            with cgroup(f"syscalls-{number}") as group:
+                group.run(["true"])
+                gone.add(group.id)
+        assert probe.account().lost["map_full"] > 0, "there was not enough room"
+        assert not gone & set(metric(probe, CONTAINER).labels["container"].values)
+        with cgroup("syscalls") as group:
+            group.run(["true"])
+            assert count(probe, CONTAINER, container=group.id, kind="memory")[0] > 0
+
+
 def test_calls_of_32_bit_programs_do_not_pass_for_others() -> None:
     """Number 20 is writev to 64-bit programs."""
     need(platform.machine() == "x86_64", "made of x86 instructions")

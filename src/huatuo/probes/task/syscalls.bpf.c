@@ -55,8 +55,8 @@ struct {
 	__type(value, struct call_row);
 } by_call SEC(".maps");
 
-COUNTERS_UP_TO(4096, by_container, struct container_key, struct container_row);
-COUNTERS_UP_TO(8192, by_error, struct error_key, struct error_row);
+COUNTERS(by_container, struct container_key, struct container_row);
+COUNTERS(by_error, struct error_key, struct error_row);
 
 struct { /* when the present window was opened; 0: there is none */
 	__uint(type, BPF_MAP_TYPE_ARRAY);

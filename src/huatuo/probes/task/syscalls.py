@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from huatuo.kernel.cgroupfs import identities
 from huatuo.kernel.maps import Map
@@ -14,6 +15,8 @@ from huatuo.probes.bpf import Rows
 from huatuo.probes.windows import Timed
 
 __all__ = ["Syscalls"]
+
+_FULL = 0.75  # of a table, from which on the rows of containers that are gone are given back
 
 
 class Syscalls(Timed):
@@ -56,15 +59,17 @@ class Syscalls(Timed):
         for name in ("by_call", "by_container", "by_error"):
             table = maps[name]
             keys, values = table.read()
-            if name != "by_call" and len(keys) > table.max_entries // 2:
-                self._forget_gone(table, keys)
-                keys, values = table.read()
             words = values.view(np.uint64).reshape(len(values), values.dtype.itemsize // 8)
-            used = words.any(axis=1)
+            shown = words.any(axis=1)
+            if name != "by_call" and len(keys) > table.max_entries * _FULL:
+                shown &= self._forget_gone(table, keys)
             assert table.key and table.value
-            yield table.key, keys[used], table.value, values[used]
+            yield table.key, keys[shown], table.value, values[shown]
 
-    def _forget_gone(self, table: Map, keys: Rows) -> None:
+    def _forget_gone(self, table: Map, keys: Rows) -> npt.NDArray[np.bool_]:
+        """Make room in a table; which of its rows are left."""
         alive = np.array([0, *(cgroup.id for cgroup in identities(self.host))], np.uint64)
-        for key in keys[~np.isin(keys["cgroup"], alive)]:
+        left = np.isin(keys["cgroup"], alive)
+        for key in keys[~left]:
             table.delete(key.tobytes())
+        return left
