@@ -17,6 +17,7 @@ NAMES = (
     "containers",
     "rows",
     "block_rows",
+    "syscalls",
     "unwind",
     "flame",
     "triggers",

@@ -21,6 +21,7 @@ from huatuo.model.meaning import Role
 from huatuo.probes.base import discover
 from huatuo.probes.bpf import BpfProbe
 from huatuo.probes.reader import Family
+from huatuo.probes.windows import Windowed
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "huatuo.rules.yml"
@@ -58,6 +59,8 @@ def exported() -> set[str]:
         prefix = f"huatuo_{name.replace('.', '_')}_"
         for value in vars(sys.modules[cls.__module__]).values():
             found |= {prefix + family.name for family in families(value)}
+        if issubclass(cls, Windowed):
+            found.add(f"{prefix}observed_seconds_total")
         if issubclass(cls, BpfProbe):
             for table in cls.btf().maps:
                 if table.value is not None and is_exported(table.value):

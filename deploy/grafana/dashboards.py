@@ -76,6 +76,13 @@ def quantile(q: float, name: str, by: str = "instance", labels: str = "") -> str
     return f"histogram_quantile({q}, {rate(f'{name}_bucket', f'{by}, le', labels)})"
 
 
+def seen(name: str, by: str, labels: str = "") -> str:
+    """Growth per second of what task.syscalls counts in its windows, as if they were always."""
+    watched = rate("task_syscalls_observed_seconds_total")
+    counted = rate(f"task_syscalls_{name}", f"instance, {by}", labels)
+    return f"sum by ({by}) ({counted} / on (instance) group_left () {watched})"
+
+
 def most(expression: str, count: int = 10) -> str:
     return f"topk({count}, {expression})"
 
@@ -160,6 +167,9 @@ HOST = Dashboard(
             }, "percentunit", "seconds of tasks per second"),
             one("Page faults", rate("memory_vmstat_faults_total", "severity"), "{{severity}}",
                 "ops"),
+            one("Major faults wait, p99",
+                quantile(0.99, "memory_faults_major_seconds", "source"), "{{source}}", "s",
+                "for a page to be read"),
             one("Swapping", rate("memory_vmstat_swapped_pages_total", "direction"),
                 "{{direction}}", "ops", "pages"),
             one("Pages reclaimed", rate("memory_vmstat_reclaimed_pages_total", "reclaimer"),
@@ -173,6 +183,28 @@ HOST = Dashboard(
             }, "bytes"),
             one("kswapd", spent("memory_reclaim_kswapd_run_seconds", "instance, node"),
                 "node {{node}}", "percentunit", "share of the time in which it reclaims"),
+            one("Free memory too scattered for huge pages",
+                now("memory_zones_unusable_ratio", "instance, node, zone", 'order="9"'),
+                "node {{node}} {{zone}}", "percentunit", "share that lies in smaller blocks"),
+            one("Kernel object caches", most(now("memory_slab_cache_bytes", "cache")),
+                "{{cache}}", "bytes"),
+            one("Allocated on another node than it runs on",
+                rate("memory_nodes_placed_pages_total", "instance, node", 'by="remote"'),
+                "node {{node}}", "ops", "pages"),
+            one("Free memory by zone", now("memory_zones_free_bytes", "instance, node, zone"),
+                "node {{node}} {{zone}}", "bytes"),
+        ),
+        "System calls": (
+            one("System calls", most(seen("duration_seconds_count", "syscall")), "{{syscall}}",
+                "ops", "those that took no longer than a window of 100 ms"),
+            one("System calls that failed", most(seen("errors_total", "syscall, error")),
+                "{{syscall}} {{error}}", "ops"),
+            one("System call latency p99",
+                quantile(0.99, "task_syscalls_container_duration_seconds", "kind"), "{{kind}}",
+                "s"),
+            one("Time in system calls",
+                most(seen("duration_seconds_sum", "syscall", 'syscall!~"futex|.*poll.*|.*sleep"')),
+                "{{syscall}}", "short", "tasks in them on average, without those made to wait"),
         ),
         "Hardware": (
             one("Errors reported by hardware",
@@ -231,7 +263,11 @@ CONTAINERS = Dashboard(
             one("OOM kills", most(f"sum by (container) (increase("
                                   f"{_of('huatuo_memory_oom_kills_total', _C)}[1h]))"),
                 _C_NAME, "short", "within an hour"),
-            one("Major faults", _mine("memory_cgroup_faults_total"), _C_NAME, "ops"),
+            one("Major faults", most(rate("memory_cgroup_faults_total", "container",
+                                          f'{_C},severity="major"')), _C_NAME, "ops"),
+            one("Time lost to major faults",
+                most(spent("memory_faults_major_seconds", "container", _C)), _C_NAME,
+                "percentunit"),
             one("Pressure, memory",
                 most(rate("task_pressure_container_some_seconds_total", "container",
                           f'{_C},resource="memory"')), _C_NAME, "percentunit"),
@@ -266,6 +302,11 @@ CONTAINERS = Dashboard(
             one("Load", most(now("task_state_load_average_1m", "container", _C)), _C_NAME, "short",
                 "over a minute, as the host's"),
             one("Forks refused", _mine("task_cgroup_refused_forks_total"), _C_NAME, "ops"),
+            one("System calls",
+                most(seen("container_duration_seconds_count", "container, kind", _C)),
+                "{{container}} {{kind}}", "ops"),
+            one("System calls that failed", most(seen("errors_total", "container, error", _C)),
+                "{{container}} {{error}}", "ops"),
         ),
     },
 )  # fmt: skip
@@ -406,7 +447,10 @@ STORAGE = Dashboard(
                 "{{device}} {{operation}}", "s"),
             one("Writers paused", spent("fs_writeback_pause_seconds", "device"), "{{device}}",
                 "percentunit", "because too much of the page cache is dirty"),
-            one("Errors on record", now("fs_health_errors_total", "device"), "{{device}}"),
+            Panel("Errors on record", {
+                now("fs_health_errors_total", "device"): "{{device}}",
+                rate("fs_errors_found_total", "device"): "{{device}} found per second",
+            }, "short", "that file systems have noted, and that are found now"),
             one("Files open", f"{now('fs_handles_open')} / {now('fs_handles_limit')}",
                 "{{instance}}", "percentunit"),
             one("Read-only or unreachable", f"{_of('huatuo_fs_space_read_only')} + "

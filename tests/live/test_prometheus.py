@@ -45,6 +45,8 @@ PROBES = {
     "Temperature": "hardware.disks",
     "Latency of file operations p99": "fs.latency",
     "fsync p99": "fs.sync",
+    "Major faults wait, p99": "memory.faults",
+    "Time lost to major faults": "memory.faults",
 }
 # what no test provokes here
 RARE = {
@@ -52,6 +54,7 @@ RARE = {
     "kswapd": "runs only when the whole host is short of memory",
     "Time lost to reclaim and compaction: compaction, {{kind}}": "would move memory of all others",
     "Writers paused": "the page cache of the whole host would have to be dirty",
+    "Errors on record: {{device}} found per second": "counted from the first error on",
     "Governor's decisions": "counted from the first decision on",
 }
 NETWORK_LOAD = """
@@ -83,7 +86,7 @@ while True:
     connection.close()
 """
 DISK_LOAD = """
-import os, sys, time
+import mmap, os, sys, time
 end = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     with open(sys.argv[1], "wb") as file:
@@ -92,6 +95,9 @@ while time.monotonic() < end:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     with open(sys.argv[1], "rb") as file:
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+            memory.madvise(mmap.MADV_RANDOM)
+            memory[0], memory[1 << 20], memory[3 << 20]
         file.read()
     time.sleep(0.2)
 """

@@ -24,8 +24,12 @@ from huatuo.probes.cpu.load import Load
 from huatuo.probes.cpu.usage import Usage
 from huatuo.probes.irq.interrupts import Interrupts
 from huatuo.probes.memory.cgroup import MemoryCgroup
+from huatuo.probes.memory.huge import Huge
 from huatuo.probes.memory.info import Info
+from huatuo.probes.memory.nodes import Nodes
+from huatuo.probes.memory.slab import Slab
 from huatuo.probes.memory.vmstat import Vmstat
+from huatuo.probes.memory.zones import Zones
 from huatuo.probes.net.cgroup import NetCgroup
 from huatuo.probes.net.protocols import Protocols
 from huatuo.probes.net.sockets import Sockets
@@ -224,6 +228,71 @@ def test_pressure_rises_when_more_tasks_run_than_cpus() -> None:
     for hog in hogs:
         hog.wait()
     assert now(Pressure)["some_seconds_total"][("cpu",)] - before > 1.0
+
+
+def test_free_blocks_and_zones_add_up_to_free_memory() -> None:
+    """Apart from pages that the CPUs keep for themselves; the kernel's sum beside ours."""
+    zones = now(Zones)
+    vmstat = HOST.read_pairs(HOST.proc / "vmstat")
+    free = vmstat["nr_free_pages"] * HOST.page_size
+    blocks = sum(count << int(order) for (_, _, order), count in pages(zones["free_blocks"]))
+    assert blocks * HOST.page_size == pytest.approx(free, abs=64 * MIB)
+    assert sum(zones["free_bytes"].values()) == pytest.approx(free, abs=64 * MIB)
+    for (node, zone, order), share in zones["unusable_ratio"].items():
+        next_order = zones["unusable_ratio"].get((node, zone, str(int(str(order)) + 1)), 1)
+        assert 0 <= share <= next_order <= 1
+
+
+def pages(blocks: dict[tuple[object, ...], float]) -> list[tuple[tuple[str, ...], int]]:
+    return [(tuple(map(str, key)), int(count)) for key, count in blocks.items()]
+
+
+def test_nodes_have_the_memory_of_their_zones_and_count_allocations() -> None:
+    before, zones = now(Nodes), now(Zones)
+    assert sum(before["total_bytes"].values()) == sum(zones["managed_bytes"].values())
+    touch(64 * MIB)
+    after = now(Nodes)
+    for family in ("allocated_pages_total", "placed_pages_total"):
+        grown = sum(after[family].values()) - sum(before[family].values())
+        assert grown >= 64 * MIB // HOST.page_size, family
+
+
+def touch(size: int, advice: int = mmap.MADV_NOHUGEPAGE) -> None:
+    """Fault in so much memory, and give it back."""
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(advice)
+        for page in range(0, size, HOST.page_size):
+            memory[page] = 1
+
+
+def test_huge_pages_of_known_number() -> None:
+    """16 aligned ones in 34 MiB; the kernel's own count beside ours."""
+    before, counts = now(Huge), now(Vmstat)["huge_page_faults_total"]
+    policy = next(iter(before["policy_info"]))
+    need(policy[0] != "never", "transparent huge pages are switched off")
+    need("events_total" in before, "this kernel does not count them by size")
+    touch(34 * MIB, mmap.MADV_HUGEPAGE)
+    after, counts_after = now(Huge), now(Vmstat)["huge_page_faults_total"]
+    size = (
+        f"{int((HOST.sys / 'kernel/mm/transparent_hugepage/hpage_pmd_size').read_text()) >> 10}kB"
+    )
+    wanted = (size, "anon_fault_alloc")
+    grown = after["events_total"][wanted] - before["events_total"].get(wanted, 0)
+    theirs = sum(counts_after.values()) - sum(counts.values())
+    assert grown + after["events_total"].get((size, "anon_fault_fallback"), 0) >= 16
+    assert grown == pytest.approx(theirs, abs=4)
+
+
+def test_slab_caches_add_up_and_grow_with_what_is_in_them(tmp_path: Path) -> None:
+    info, before = now(Info), now(Slab)
+    slab = sum(info["slab_bytes"].values())
+    assert sum(before["cache_bytes"].values()) == pytest.approx(slab, rel=0.15)
+    assert len(before["cache_bytes"]) == 21
+    for number in range(20_000):  # each leaves a dentry that says so
+        (tmp_path / str(number)).exists()
+    after = now(Slab)
+    grown = after["cache_objects"]["dentry",] - before["cache_objects"]["dentry",]
+    assert 15_000 < grown < 60_000
 
 
 # containers

@@ -32,7 +32,7 @@ struct pt_regs___x86 {
 	unsigned long orig_ax;
 };
 
-struct pt_regs___arm64 {
+struct pt_regs___syscall_arm64 { /* bpf_tracing.h has another of the plain name */
 	__u64 regs[31];
 	int syscallno;
 };
@@ -99,7 +99,7 @@ static __always_inline struct file *file_of(__u32 fd)
 static __always_inline __u32 first_argument(struct pt_regs *regs)
 {
 #ifdef __TARGET_ARCH_arm64
-	return BPF_CORE_READ((struct pt_regs___arm64 *)regs, regs[0]);
+	return BPF_CORE_READ((struct pt_regs___syscall_arm64 *)regs, regs[0]);
 #else
 	return BPF_CORE_READ((struct pt_regs___x86 *)regs, di);
 #endif
@@ -120,7 +120,7 @@ static __always_inline struct pt_regs *current_registers(void)
 static __always_inline long syscall_number(struct pt_regs *registers)
 {
 #ifdef __TARGET_ARCH_arm64
-	return BPF_CORE_READ((struct pt_regs___arm64 *)registers, syscallno);
+	return BPF_CORE_READ((struct pt_regs___syscall_arm64 *)registers, syscallno);
 #else
 	return BPF_CORE_READ((struct pt_regs___x86 *)registers, orig_ax);
 #endif
