@@ -87,13 +87,15 @@ def test_interrupts_that_are_off_are_late_ticks_with_the_stack_of_the_culprit() 
             late = mine["late"][0]
             assert each["duration"] - tick - MS <= late
             assert late <= each["duration"] + 5 * MS or disturbed()
-        stacks = [" ".join(KernelSymbols(HOST).stack(r["stack"].tolist())) for r in rows]
-        assert any("schedule" in stack or "finish_task_switch" in stack for stack in stacks)
         found = metric(probe, LONGEST)
         longest = float(found.values[row(found, cpu=cpu)][0])
-        assert longest == pytest.approx(rows["late"].max() / 1e9)
+        assert longest >= rows["late"].max() / 1e9
+        assert longest == pytest.approx(rows["late"].max() / 1e9) or disturbed()
         slot = int(np.searchsorted(edges(27), 0.03125, "right"))
         assert int(metric(probe, DELAY).values[0][slot:].sum()) >= count
+    symbols = KernelSymbols(HOST)
+    stacks = [" ".join(symbols.stack(r["stack"].tolist())) for r in rows]
+    assert any("schedule" in stack or "finish_task_switch" in stack for stack in stacks)
 
 
 def test_without_stalls_few_ticks_are_late() -> None:
@@ -181,7 +183,7 @@ def test_titles_say_whether_the_hypervisor_may_have_done_it() -> None:
         "late_ns": 50 * MS,
         "stolen_ns": 10 * MS,
     }
-    assert Tick.describe(fields) == "interrupts of CPU 1 were off for 50 ms, until python[7] ran"
+    assert Tick.describe(fields) == "interrupts of CPU 1 were off for 50 ms, under python[7]"
     assert "or the hypervisor" in Tick.describe(fields | {"stolen_ns": 40 * MS})
 
 

@@ -96,9 +96,9 @@ class Tick(BpfProbe):
             return f"{who} has not let go of CPU {fields['cpu']} for {stuck}; {others} wait for it"
         late = show_duration(fields["late_ns"] / 1e9)
         if fields["stolen_ns"] * 2 < fields["late_ns"]:
-            return f"interrupts of CPU {fields['cpu']} were off for {late}, until {who} ran"
+            return f"interrupts of CPU {fields['cpu']} were off for {late}, under {who}"
         return (
-            f"the tick of CPU {fields['cpu']} came {late} late, in front of {who}: interrupts were "
+            f"the tick of CPU {fields['cpu']} came {late} late, under {who}: interrupts were "
             "off, or the hypervisor took the CPU"
         )
 
