@@ -80,6 +80,7 @@ def test_reports_become_events_with_what_they_say() -> None:
         assert soft.process
         assert (soft.process.pid, soft.process.comm) == (4711, "a name: too")
         assert soft.fields["report"] == SOFT.splitlines()
+        assert self_detected.fields["report"] == SELF.splitlines()  # with their tabs
         seconds = 2500 * HOST.jiffy_ns / 1e9
         assert self_detected.fields["stuck_ns"] == seconds * 1e9
         assert (self_detected.fields["cpu"], self_detected.fields["rcu"]) == (7, "rcu_preempt")

@@ -119,7 +119,7 @@ class Lockup(Watcher):
         super().stop()
         if self._log is not None:
             self._log.close()
-            self._log = None
+            self._log = self._open = None
 
     def parts(self) -> Iterator[Iterator[Reading]]:
         yield iter([(_REPORTS, (kind,), float(self._counts[kind])) for kind in _KINDS])

@@ -53,8 +53,7 @@ struct fork_surge {
 	duration_ns_t within DOC("in this time it started so many, at most a second");
 	count_t started DOC("processes and threads that it started");
 	count_t threads DOC("of these, threads");
-	count_t by_forker
-		DOC("of all, by the process that started most; or by one before, at most");
+	count_t by_forker DOC("of all, by the process that started most; some may be another's");
 	tgid_t tgid DOC("the process that started most");
 	comm_t comm DOC("name of its thread that started one first");
 };
@@ -128,7 +127,7 @@ static __always_inline void watch_surge(struct fork_row *row, struct task_struct
 	report(row, cgroup, now);
 }
 
-/* Other than counter_row: one row for all CPUs. */
+/* One row for all CPUs: forks are not that frequent, and their second is one. */
 static __always_inline struct fork_row *row_of(__u64 cgroup)
 {
 	struct fork_key key = {.cgroup = cgroup};
