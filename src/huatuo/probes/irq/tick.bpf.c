@@ -125,15 +125,16 @@ struct task_struct___tick {
 extern const void tick_nohz_handler __ksym __weak;
 extern const void tick_sched_timer __ksym __weak;
 
-/* Where functions have no names (kptr_restrict) any timer of interrupts will do. */
+#define KNOWS_TICK ((__u64)&tick_nohz_handler || (__u64)&tick_sched_timer)
+
+/* Where the kernel hides its addresses from us any timer that is run by an interrupt will do. */
 static __always_inline bool is_tick(struct hrtimer *timer)
 {
 	__u64 function = (__u64)timer->function;
-	__u64 one = (__u64)&tick_nohz_handler, other = (__u64)&tick_sched_timer;
 
-	if (!one && !other)
+	if (!KNOWS_TICK)
 		return !timer->is_soft;
-	return function == one || function == other;
+	return function == (__u64)&tick_nohz_handler || function == (__u64)&tick_sched_timer;
 }
 
 static __always_inline void keep_longest(struct cpu_row *cpu, __u64 late, __u64 now)
@@ -265,7 +266,8 @@ int BPF_PROG(hrtimer_expire_entry, struct hrtimer *timer)
 		return 0;
 	histogram_add(&row->delay, late);
 	keep_longest(cpu, late, now);
-	watch_current(ctx, cpu, now);
+	if (KNOWS_TICK) /* else what is counted are not ticks */
+		watch_current(ctx, cpu, now);
 	if (late >= late_threshold)
 		report_late(ctx, late, now);
 	return 0;

@@ -30,7 +30,9 @@ class Tick(BpfProbe):
     take at most. A stretch shorter than a tick is seen only if one is due in it. A task that stays
     in the kernel while others wait for its CPU is an event after stuck_threshold, with what it
     does, long before the kernel's own watchdog speaks (cpu.lockup).
-    Hooks: timer:hrtimer_expire_entry (kernel/time/hrtimer.c), for the tick's timer only.
+    Hooks: timer:hrtimer_expire_entry (kernel/time/hrtimer.c), for the tick's timer only; where the
+    kernel hides its addresses (kptr_restrict, without CAP_SYSLOG) any late timer counts, and tasks
+    are not watched.
     Cost: about 0.3 µs per tick, 30 ns per other timer.
     """
 
