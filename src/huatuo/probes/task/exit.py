@@ -37,7 +37,7 @@ class Exit(BpfProbe):
         """One sentence: who ended, how, by whom."""
         who = f"{fields['comm']}[{fields['pid']}]"
         if fields["init"]:
-            who += ", process 1 of its container,"
+            who += ", process 1 of its PID namespace,"
         how = _how(fields) if fields["signal"] != "none" else f"exited with {fields['status']}"
         fields["address"] = f"{fields['address']:#x}" if fields["origin"] == "fault" else ""
         return f"{who} {how} after {show_duration(fields['ran_ns'] / 1e9)}"
