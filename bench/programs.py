@@ -7,9 +7,13 @@ a program costs about 64 ns more, which statistics cannot see, for every program
 from __future__ import annotations
 
 import json
+import mmap
 import os
+import random
 import shutil
+import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +26,8 @@ from huatuo.kernel.host import Host
 from huatuo.kernel.object import statistics_window
 from huatuo.probes.base import discover
 
+PAGE = 4096
+
 # probe → (tool of Debian's libbpf-tools, its arguments)
 COUNTERPARTS = {
     "cpu.sched": ("runqlat", []),
@@ -30,6 +36,10 @@ COUNTERPARTS = {
     "net.drop": ("", []),
     "net.receive": ("", []),  # in its window
     "memory.faults": ("", []),
+    "irq.handler": ("hardirqs", ["-d"]),
+    "irq.tick": ("", []),
+    "task.exit": ("", []),
+    "task.fork": ("", []),
 }
 
 
@@ -107,6 +117,10 @@ def run(rounds: int) -> str:
             "net.drop": ("UDP to a closed port", closed_port),
             "net.receive": ("TCP over loopback", tcp_round_trips),
             "memory.faults": ("starting a program", many_starts),
+            "irq.handler": ("direct reads of a file", direct_reads),
+            "irq.tick": ("naps of 50 µs", naps),
+            "task.exit": ("fork and kill", forks_and_kills),
+            "task.fork": ("fork and kill", forks_and_kills),
         }
         for key, (title, load) in loads.items():
             name = key.strip()
@@ -139,6 +153,39 @@ def many_starts() -> float:
     """A program and its libraries mapped 300 times, all in memory: hardly a fault waits."""
     for _ in range(300):
         subprocess.run(["/bin/true"], check=True)
+    return 0.0
+
+
+def direct_reads() -> float:
+    """5,000 pages past the page cache, from where the disk is: an interrupt each."""
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as file, mmap.mmap(-1, PAGE) as buffer:
+        file.write(random.randbytes(1000 * PAGE))
+        file.flush()
+        os.fsync(file.fileno())
+        fd = os.open(file.name, os.O_RDONLY | os.O_DIRECT)
+        for _ in range(5000):
+            os.preadv(fd, [buffer], random.randrange(1000) * PAGE)
+        os.close(fd)
+    return 0.0
+
+
+def naps() -> float:
+    """20,000 timers that are not the tick's, and the ticks meanwhile."""
+    for _ in range(20_000):
+        time.sleep(0.000_05)
+    return 0.0
+
+
+def forks_and_kills() -> float:
+    """2,000 processes that end by themselves, and 500 that are killed."""
+    for at in range(2500):
+        pid = os.fork()
+        if not pid:
+            time.sleep(60 * (at % 5 == 0))
+            os._exit(0)
+        if at % 5 == 0:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     return 0.0
 
 

@@ -66,7 +66,7 @@ def stall(
 ) -> Iterator[Stalls]:
     """Spin in the tracepoint, at most `count` times and once per gap, until the block is left.
 
-    `only` narrows it: cpu, tid, and vector (softirq) or disk (block, a dev_t of the kernel).
+    `only` narrows it: cpu, tid, and vector (softirq), irq or disk (block, a dev_t of the kernel).
     The test is skipped on kernels without bpf_loop (before 5.17).
     """
     assert milliseconds * count <= _MOST_SECONDS * 1000, "that would block the machine"

@@ -58,6 +58,7 @@ typedef __u64 counter_t;       /* …_total */
 typedef __u64 counter_ns_t;    /* …_seconds_total */
 typedef __u64 counter_bytes_t; /* …_bytes_total */
 typedef __u64 gauge_t;
+typedef __u64 gauge_ns_t; /* …_seconds */
 
 /*
  * A ring and the type of its records: one record type per ring. The pointer variable keeps the

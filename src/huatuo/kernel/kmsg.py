@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from huatuo.kernel.host import Host
 __all__ = ["Kmsg", "Line"]
 
 _LONGEST = 8192
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")  # whatever is not printable ASCII, and backslashes
 _MOST_LINES = 1000  # of one call, so that a storm does not hold the caller
 
 
@@ -39,11 +41,16 @@ class Kmsg:
                 return
             except BrokenPipeError:  # overwritten: the next read goes on behind the gap
                 continue
-            head, _, rest = record.decode(errors="replace").partition(";")
+            head, _, rest = record.partition(b";")
+            text = _ESCAPED.sub(_byte, rest.partition(b"\n")[0])
             with suppress(ValueError):
-                yield Line(int(head.split(",")[0]) & 7, rest.partition("\n")[0])
+                yield Line(int(head.split(b",")[0]) & 7, text.decode(errors="replace"))
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _byte(escaped: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escaped[1].decode())

@@ -60,6 +60,7 @@ _ALL = (
     Meaning("counter_ns_t", Role.COUNTER, unit="seconds", scale=1e-9),
     Meaning("counter_bytes_t", Role.COUNTER, unit="bytes"),
     Meaning("gauge_t", Role.GAUGE),
+    Meaning("gauge_ns_t", Role.GAUGE, unit="seconds", scale=1e-9),
     Meaning("duration_histogram_t", Role.HISTOGRAM, unit="seconds", scale=1e-9),
 )
 

@@ -22,9 +22,10 @@ import numpy.typing as npt
 
 from huatuo.errors import KernelLacks
 from huatuo.kernel.btf import Btf, is_exported
-from huatuo.kernel.cgroupfs import identity_is_v1
+from huatuo.kernel.cgroupfs import identities, identity_is_v1
 from huatuo.kernel.features import bpf_unavailable
 from huatuo.kernel.host import Host
+from huatuo.kernel.maps import Map
 from huatuo.kernel.object import BpfObject, Statistics
 from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.meaning import Role
@@ -44,6 +45,7 @@ _INTERNAL: Mapping[str, Callable[[Host], int]] = {
 }
 _shared: dict[str, _Shared] = {}  # maps that started probes of this process have in common
 _SUPPRESSED = ("rate_limited",)
+_FULL = 0.75  # share of a map's entries from which those of containers that are gone are dropped
 Rows = npt.NDArray[np.void]
 
 
@@ -190,7 +192,21 @@ class BpfProbe(Probe):
         for found in self._running().maps.values():
             if found.name != "account" and found.key and found.value and is_exported(found.value):
                 keys, values = found.read()
+                if len(keys) > _FULL * found.max_entries:
+                    keys, values = self._without_gone(found, keys, values)
                 yield found.key, keys, found.value, values
+
+    def _without_gone(self, table: Map, keys: Rows, values: Rows) -> tuple[Rows, Rows]:
+        """Drop a container's last numbers only when their place is needed."""
+        assert table.key
+        names = [field.name for field in table.key if field.meaning.name == "cgroup_id_t"]
+        if not names:
+            return keys, values
+        alive = np.array([0, *(cgroup.id for cgroup in identities(self.host))], np.uint64)
+        gone = np.any([~np.isin(keys[name], alive) for name in names], axis=0)
+        for key in keys[gone]:
+            table.delete(key.tobytes())
+        return keys[~gone], values[~gone]
 
     def collect(self) -> Iterator[Metric]:
         self._attach_late()

@@ -34,6 +34,7 @@ _DTYPES = {
     "tgid_t": "u4",
     "comm_t": "S16",
     "text_t": "S64",
+    "long_text": "S4096",
     "port": "u2",
 }
 _WAITING = 4096  # notices that are kept until they are drained
@@ -56,7 +57,8 @@ def named(name: str, labels: Sequence[str], help: str) -> _Member:
 def notice(name: str, *members: _Member | tuple[str, str, str]) -> Schema:
     """The schema of a record that user space fills: (name, typedef, help) of each field, and when.
 
-    Typedefs are those of bpf/record.bpf.h; "port" is a plain number and "text_t" up to 64 bytes.
+    Typedefs are those of bpf/record.bpf.h; "port" is a plain number, "text_t" up to 64 bytes and
+    "long_text" up to 4096.
     """
     wanted = [_Member("time", "ktime_ns_t", "when it was noticed")]
     wanted += [each if isinstance(each, _Member) else _Member(*each) for each in members]
