@@ -34,6 +34,7 @@ from huatuo.enrich.enricher import Enricher
 from huatuo.enrich.known import KnownIssues
 from huatuo.enrich.profiling import Profiling
 from huatuo.enrich.symbols.native import SymbolSettings
+from huatuo.enrich.watched import Watched
 from huatuo.governor import Governor
 from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.kernel.host import Host
@@ -75,14 +76,18 @@ class Agent:
     def __init__(self, config: Config, host: Host | None = None) -> None:
         self.config = config
         self.host = host or Host()
-        kept, answers = Kept(config.containers.labels, config.containers.annotations), Answers()
+        chosen = config.containers
+        self.watched = Watched(chosen.include, chosen.exclude, config.watched)
+        labels = " ".join([chosen.labels, *sorted(self.watched.labels)])
+        kept, answers = Kept(labels, chosen.annotations), Answers()
         self.inventory = Inventory(self.host, kept=kept, answers=answers)
-        sources = sources_of(self.host, config.containers, kept)
+        self.watched.follow(self.inventory)
+        sources = sources_of(self.host, chosen, kept)
         self.asking = Asking(sources, answers, self.inventory)
         self.watching = Watching(self.host, self.inventory)
-        self.enricher = Enricher(self.host, self.inventory)
+        self.enricher = Enricher(self.host, self.inventory, self.watched)
         self.known = KnownIssues(config.known)
-        self.probe_set = ProbeSet(self.host, config.probes, config.settings)
+        self.probe_set = ProbeSet(self.host, config.probes, config.settings, self.watched)
         self.governor = Governor(
             self.host,
             self.probe_set,
@@ -102,8 +107,9 @@ class Agent:
             self.host, self.inventory, self.enricher.symbols, directory, _symbols(config)
         )
         self.tracing = Tracing(
-            self.host.cpus, self.store, self.governor, directory, config.triggers, config.capture
-        )
+            self.host.cpus, self.store, self.governor, directory, config.triggers, config.capture,
+            self.watched, self.inventory.named,
+        )  # fmt: skip
         self.pushing: Pushing | None = None
         if config.push.url:
             self.pushing = Pushing(config.push, self.store.profiles, self.host.name)
@@ -302,7 +308,8 @@ class Agent:
         return list(self.governor.decisions)
 
     def containers(self) -> list[Container]:
-        return self.inventory.containers()
+        allows = self.watched.everywhere.allows
+        return [owner for owner in self.inventory.containers() if allows(owner)]
 
     def health(self) -> Health:
         governor = self.governor

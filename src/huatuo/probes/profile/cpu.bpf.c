@@ -66,7 +66,7 @@ int cpu_clock__frame_pointers(struct bpf_perf_event_data *context)
 	struct sample *sample;
 	__u32 one = 1;
 
-	if (!(__u32)bpf_get_current_pid_tgid() || !u)
+	if (!(__u32)bpf_get_current_pid_tgid() || !u || !is_sampled(task))
 		return 0;
 	take_kernel_stack(context, u);
 	follow_frame_pointers(context, u);

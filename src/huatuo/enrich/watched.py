@@ -1,0 +1,107 @@
+"""Which containers are watched: the rules of the configuration, applied wherever owners are known.
+
+kernel      cgroups whose records need not be produced (Probe.exclude)
+records     those that were produced all the same, because their cgroup was new, are left out
+metrics     what the others use is summed under the name "other", so that totals stay right
+
+A container's rules are asked again when something more becomes known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from huatuo.enrich.containers.inventory import Inventory
+from huatuo.enrich.subjects import owners_of, subject_of
+from huatuo.model.event import Container
+from huatuo.model.record import RecordBatch
+from huatuo.model.selection import Choice, Selection, parse_choice, parse_selection
+from huatuo.probes.base import Probe
+
+__all__ = ["Watched"]
+
+_Allows = Callable[[Container], bool]
+
+
+class Watched:
+    """`include` and `exclude` hold for all probes, `by_probe` in addition; `texts` are these three,
+    for another process. Raises ConfigError."""
+
+    def __init__(
+        self, include: str = "", exclude: str = "", by_probe: Mapping[str, str] | None = None
+    ) -> None:
+        self.texts = {"include": include, "exclude": exclude, "by_probe": dict(by_probe or {})}
+        self.everywhere: Choice = parse_choice(include, exclude, "[containers]")
+        self._by_probe: dict[str, Selection] = {}
+        for probe, text in (by_probe or {}).items():
+            selection = parse_selection(text, f"[{probe}] containers")
+            if selection is not None:
+                self._by_probe[probe] = selection
+        self._prefixes = {
+            f"huatuo_{probe.replace('.', '_')}_": probe
+            for probe in sorted(self._by_probe, key=len, reverse=True)
+        }
+        self._inventory: Inventory | None = None
+        self._known: dict[tuple[str, bool], tuple[object, frozenset[int]]] = {}
+
+    @property
+    def labels(self) -> set[str]:
+        """Labels of containers that the rules ask for: they must be kept."""
+        return self.everywhere.labels.union(*(one.labels for one in self._by_probe.values()))
+
+    def follow(self, inventory: Inventory) -> None:
+        """Whom to ask for the owners of cgroups; needed for `excluded` and `kept`."""
+        self._inventory = inventory
+
+    def rules_of(self, probe: str) -> _Allows | None:
+        """Whether a probe watches an owner; None if it watches all."""
+        own = self._by_probe.get(probe)
+        if own is None:
+            return self.everywhere.allows if self.everywhere else None
+        return lambda owner: self.everywhere.allows(owner) and own.allows(owner)
+
+    def rules_of_family(self, metric: str) -> _Allows | None:
+        """The same by the name of one of its metrics, which begins with the probe's."""
+        names = (name for prefix, name in self._prefixes.items() if metric.startswith(prefix))
+        return self.rules_of(next(names, ""))
+
+    # as ProbeSet asks
+
+    def excluded(self, probe: type[Probe]) -> Collection[int] | None:
+        allows = self.rules_of(probe.name)
+        if allows is None or self._inventory is None:
+            return None
+        key = (probe.name if probe.name in self._by_probe else "", _counts_blocks(probe))
+        epoch, known = self._known.get(key, (None, frozenset()))
+        if epoch != self._inventory.epoch:
+            judged: dict[int, bool] = {}
+            known = frozenset(
+                cgroup
+                for cgroup, owner in self._inventory.living(block=key[1])
+                if not judged.setdefault(id(owner), allows(owner))
+            )
+            self._known[key] = (self._inventory.epoch, known)
+        return known
+
+    def kept(self, batch: RecordBatch, probe: type[Probe]) -> RecordBatch:
+        allows = self.rules_of(probe.name)
+        if allows is None or self._inventory is None or not len(batch):
+            return batch
+        subject = subject_of(batch.schema, probe, batch.ring)
+        owners = owners_of(batch, subject, self._inventory)
+        distinct = {id(owner): owner for owner in owners}
+        judged = {at: owner is None or allows(owner) for at, owner in distinct.items()}
+        wanted = np.array([judged[id(owner)] for owner in owners])
+        return batch if wanted.all() else replace(batch, rows=batch.rows[wanted])
+
+
+def _counts_blocks(probe: type[Probe]) -> bool:
+    """Whether the records of a probe are about cgroups of the io controller's hierarchy."""
+    for ring, schema in probe.event_schemas().items():
+        subject = subject_of(schema, probe, ring)
+        if subject and schema.field(subject).meaning.name == "blkcg_id_t":
+            return True
+    return False
