@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from huatuo.config import Config
+from huatuo.enrich.application import Applications
 from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.containers.sources.asking import Answers, Asking
@@ -38,6 +39,7 @@ from huatuo.enrich.watched import Watched
 from huatuo.governor import Governor
 from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.kernel.host import Host
+from huatuo.model.application import ContainerApplication
 from huatuo.model.event import Container, Event
 from huatuo.model.metric import Metric
 from huatuo.model.state import Decision, Health, ProbeState
@@ -86,6 +88,7 @@ class Agent:
         self.asking = Asking(sources, answers, self.inventory)
         self.watching = Watching(self.host, self.inventory)
         self.enricher = Enricher(self.host, self.inventory, self.watched)
+        self.applications = Applications(self.host, chosen.environment)
         self.known = KnownIssues(config.known)
         self.probe_set = ProbeSet(self.host, config.probes, config.settings, self.watched)
         self.governor = Governor(
@@ -172,7 +175,8 @@ class Agent:
         """Move what is in the rings to the store and the subscribers."""
         events = self._new_events()
         if events:
-            self._publish(await self._write(self.store.append_events, events))
+            write, complete = self.store.append_events, self.applications.complete
+            self._publish(await self._write(lambda: write(complete(events))))
 
     def _new_events(self) -> list[Event]:
         """What is in the rings; samples of stacks are set aside until they are stored."""
@@ -310,6 +314,9 @@ class Agent:
     def containers(self) -> list[Container]:
         allows = self.watched.everywhere.allows
         return [owner for owner in self.inventory.containers() if allows(owner)]
+
+    def application(self, container: Container) -> ContainerApplication:
+        return self.applications.of_container(container)
 
     def health(self) -> Health:
         governor = self.governor

@@ -90,6 +90,12 @@ class ContainerSettings:
         "labels of containers and pods to keep, with spaces between; * stands for anything",
     )
     annotations: str = _setting("", "text", "annotations to keep, likewise")
+    environment: str = _setting(
+        "",
+        "text",
+        "variables of processes that may be shown, with spaces between; * stands for anything,"
+        " and secrets are masked",
+    )
     sockets: str = _setting(
         "auto",
         "text",
