@@ -337,7 +337,7 @@ class FakeNode:
                 "postgres",
                 4711,
                 30 + at,
-                f"'postgres: worker {at}'",
+                f"postgres: worker {at}",
                 started=started,
                 threads=1,
                 cpu_seconds=1.25 * at,
@@ -441,7 +441,7 @@ class FakeNode:
                 Process(pid, "postgres"),
                 fields,
                 application=Application(
-                    "'postgres: worker 3'",
+                    "postgres: worker 3",
                     "",
                     "",
                     rfc3339(time_ns - 10**12),

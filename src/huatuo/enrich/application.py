@@ -210,7 +210,10 @@ class Applications:
 
     def _read_program(self, pid: int, of: process.Stat) -> _Program:
         words = masked_command(process.arguments(self._host, pid))
-        command = " ".join(quote(_cut(word, _LONGEST_WORD)) for word in words if any(words))
+        if len(words) == 1:  # what calls itself otherwise, with spaces
+            command = words[0]
+        else:
+            command = " ".join(quote(_cut(word, _LONGEST_WORD)) for word in words)
         chosen: dict[str, str] = {}
         if self._environment.chooses_labels:
             with suppress(OSError):  # not ours to see
