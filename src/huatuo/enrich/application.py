@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
 from shlex import quote
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -51,6 +51,10 @@ _BLANK = re.compile(r"\s+")
 _NOBODY = (OSError, ValueError, IndexError, HuatuoError)  # gone, or not as the kernel writes it
 
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
 class _Program(NamedTuple):
     """What does not change while a process runs, unless it becomes another program."""
 
@@ -71,6 +75,7 @@ class Applications:
         self._host = host
         self._environment = Kept(environment)
         self._programs: OrderedDict[tuple[int, int, str], _Program] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int, str], Application] = OrderedDict()
         self._lock = threading.Lock()
         self._events = Questions(self._application)
         self._pages = Questions(self._container)
@@ -96,17 +101,21 @@ class Applications:
         pid, _, top = question.partition(" ")
         try:
             of = process.stat(self._host, int(pid))
-            program = self._program(int(pid), of)
-            return Application(
-                command=program.command,
-                runtime=program.runtime,
-                unit=program.unit,
-                started=self._time(of),
-                ancestors=list(self._ancestors(int(pid), of.parent, top)),
-                environment=program.environment,
-            )
+            key = question, of.started_ticks, of.comm
+            return self._known.get(key) or _kept(self._known, key, self._read(int(pid), of, top))
         except _NOBODY as error:
             raise OSError(str(error)) from error
+
+    def _read(self, pid: int, of: process.Stat, top: str) -> Application:
+        program = self._program(pid, of)
+        return Application(
+            command=program.command,
+            runtime=program.runtime,
+            unit=program.unit,
+            started=self._time(of),
+            ancestors=list(self._ancestors(pid, of.parent, top)),
+            environment=program.environment,
+        )
 
     def _ancestors(self, pid: int, parent: int, top: str) -> Iterator[Ancestor]:
         """Those in the cgroup `top` or below it; all of them if it is ""."""
@@ -202,11 +211,7 @@ class Applications:
         """Kept until the process calls itself otherwise, as it does when it becomes a program."""
         key = pid, of.started_ticks, of.comm
         found = self._programs.get(key)
-        if found is None:
-            found = self._programs[key] = self._read_program(pid, of)
-            while len(self._programs) > _KEPT:
-                self._programs.popitem(last=False)
-        return found
+        return found or _kept(self._programs, key, self._read_program(pid, of))
 
     def _read_program(self, pid: int, of: process.Stat) -> _Program:
         words = masked_command(process.arguments(self._host, pid))
@@ -233,6 +238,13 @@ class Applications:
         since_boot = of.started_ticks * 1_000_000_000 // self._host.ticks_per_second
         utc = since_boot + self._host.boot_offset_ns()
         return f"{np.datetime64(utc // 1_000_000_000, 's')}Z"
+
+
+def _kept(known: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> _Value:
+    known[key] = value
+    while len(known) > _KEPT:
+        known.popitem(last=False)
+    return value
 
 
 def _question(event: Event) -> str:

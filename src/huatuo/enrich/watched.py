@@ -23,7 +23,27 @@ from huatuo.probes.base import Probe
 
 __all__ = ["Watched"]
 
-_Allows = Callable[[Container], bool]
+_MOST_JUDGED = 32768
+
+
+class _Allows:
+    """What rules say of an owner, asked once for each: an owner of whom more becomes known is
+    another object."""
+
+    def __init__(self, everywhere: Choice, own: Selection | None = None) -> None:
+        self._everywhere, self._own = everywhere, own
+        self._judged: dict[int, tuple[Container, bool]] = {}  # by id(), which stays taken
+
+    def __call__(self, owner: Container) -> bool:
+        found = self._judged.get(id(owner))
+        if found is None:
+            allowed = self._everywhere.allows(owner) and (
+                self._own is None or self._own.allows(owner)
+            )
+            if len(self._judged) >= _MOST_JUDGED:
+                self._judged.clear()
+            found = self._judged[id(owner)] = owner, allowed
+        return found[1]
 
 
 class Watched:
@@ -35,11 +55,14 @@ class Watched:
     ) -> None:
         self.texts = {"include": include, "exclude": exclude, "by_probe": dict(by_probe or {})}
         self.everywhere: Choice = parse_choice(include, exclude, "[containers]")
-        self._by_probe: dict[str, Selection] = {}
+        self._for_all = _Allows(self.everywhere) if self.everywhere else None
+        self._by_probe: dict[str, _Allows] = {}
+        self.labels = self.everywhere.labels  # that the rules ask for: they must be kept
         for probe, text in (by_probe or {}).items():
             selection = parse_selection(text, f"[{probe}] containers")
             if selection is not None:
-                self._by_probe[probe] = selection
+                self._by_probe[probe] = _Allows(self.everywhere, selection)
+                self.labels |= selection.labels
         self._prefixes = {
             f"huatuo_{probe.replace('.', '_')}_": probe
             for probe in sorted(self._by_probe, key=len, reverse=True)
@@ -47,23 +70,15 @@ class Watched:
         self._inventory: Inventory | None = None
         self._known: dict[tuple[str, bool], tuple[object, frozenset[int]]] = {}
 
-    @property
-    def labels(self) -> set[str]:
-        """Labels of containers that the rules ask for: they must be kept."""
-        return self.everywhere.labels.union(*(one.labels for one in self._by_probe.values()))
-
     def follow(self, inventory: Inventory) -> None:
         """Whom to ask for the owners of cgroups; needed for `excluded` and `kept`."""
         self._inventory = inventory
 
-    def rules_of(self, probe: str) -> _Allows | None:
+    def rules_of(self, probe: str) -> Callable[[Container], bool] | None:
         """Whether a probe watches an owner; None if it watches all."""
-        own = self._by_probe.get(probe)
-        if own is None:
-            return self.everywhere.allows if self.everywhere else None
-        return lambda owner: self.everywhere.allows(owner) and own.allows(owner)
+        return self._by_probe.get(probe, self._for_all)
 
-    def rules_of_family(self, metric: str) -> _Allows | None:
+    def rules_of_family(self, metric: str) -> Callable[[Container], bool] | None:
         """The same by the name of one of its metrics, which begins with the probe's."""
         names = (name for prefix, name in self._prefixes.items() if metric.startswith(prefix))
         return self.rules_of(next(names, ""))
@@ -77,12 +92,8 @@ class Watched:
         key = (probe.name if probe.name in self._by_probe else "", _counts_blocks(probe))
         epoch, known = self._known.get(key, (None, frozenset()))
         if epoch != self._inventory.epoch:
-            judged: dict[int, bool] = {}
-            known = frozenset(
-                cgroup
-                for cgroup, owner in self._inventory.living(block=key[1])
-                if not judged.setdefault(id(owner), allows(owner))
-            )
+            living = self._inventory.living(block=key[1])
+            known = frozenset(cgroup for cgroup, owner in living if not allows(owner))
             self._known[key] = (self._inventory.epoch, known)
         return known
 
@@ -92,9 +103,7 @@ class Watched:
             return batch
         subject = subject_of(batch.schema, probe, batch.ring)
         owners = owners_of(batch, subject, self._inventory)
-        distinct = {id(owner): owner for owner in owners}
-        judged = {at: owner is None or allows(owner) for at, owner in distinct.items()}
-        wanted = np.array([judged[id(owner)] for owner in owners])
+        wanted = np.array([owner is None or allows(owner) for owner in owners])
         return batch if wanted.all() else replace(batch, rows=batch.rows[wanted])
 
 
