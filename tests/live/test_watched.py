@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 WATCHED, LEFT_OUT = "a" * 64, "b" * 64
 KILLS, SENT = 2, 7
 CONFIG = """
+probes = ["memory.oom", "net.drop"]
 [containers]
 exclude = "name=bbbb*"
 [net.drop]
@@ -118,7 +119,7 @@ def test_samples_of_others_are_not_taken() -> None:
         assert b.id not in cgroups
         assert account.suppressed["excluded"] > 20
         held = sum(account.suppressed.values()) + sum(account.lost.values())
-        assert account.produced == account.delivered + held
+        assert 0 <= account.produced - account.delivered - held <= 20  # taken since
 
 
 @pytest.fixture(scope="module")
