@@ -20,7 +20,7 @@ export function Runs({ application }) {
   const runtimes = distinct(processes.map((one) => one.runtime));
   const everywhere = ({ address }) => address === "0.0.0.0" || address === "::";
   const short = distinct(ports.map((one) => (everywhere(one) ? `:${one.port}/${one.protocol}` : portText(one))));
-  return html`<div><dt>Runs</dt><dd>${runtimes.join(", ") || "native"} <span class="dim small">${processes.length === 1 ? "1 process" : `${processes.length} processes`}</span></dd></div>
+  return html`<div><dt>Runs</dt><dd>${runtimes.join(", ") || "native"} <button type="button" class="as-link" onClick=${() => document.getElementById("title-processes").scrollIntoView()}>${processes.length === 1 ? "1 process" : `${processes.length} processes`}</button></dd></div>
     <div><dt>Listens on</dt><dd>${short.length ? short.slice(0, 6).join(", ") : html`<span class="dim">nothing</span>`}${short.length > 6 && html` <span class="dim small">and ${short.length - 6} more</span>`}</dd></div>`;
 }
 
