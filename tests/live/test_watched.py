@@ -28,12 +28,13 @@ from tests.live.agent import (
     eventually,
     limit_memory,
 )
-from tests.live.conftest import HOST, Group, cgroup, events, need, running
+from tests.live.conftest import HOST, Group, cgroup, emulated, events, need, running
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("need_bpf")]
 
 WATCHED, LEFT_OUT = "a" * 64, "b" * 64
 KILLS, SENT = 2, 7
+WAIT = 60.0 if emulated() else 8.0
 CONFIG = """
 probes = ["memory.oom", "net.drop"]
 [containers]
@@ -133,7 +134,7 @@ def excluded(running: Running, probe: str) -> int:
     """How many of its records were; all are accounted for but those still in the ring."""
     found = running.state(probe)
     held = sum(found["suppressed"].values()) + sum(found["lost"].values())
-    assert 0 <= found["produced"] - found["delivered"] - held <= 5
+    assert 0 <= found["produced"] - found["delivered"] - held <= 5 + found["produced"] // 100
     return int(found["suppressed"]["excluded"])
 
 
@@ -173,9 +174,9 @@ def test_the_agent_leaves_out_what_the_kernel_cannot_tell(watching: Running) -> 
     up = 'ip link set lo up && exec "$@"'
     send = ["unshare", "-n", "sh", "-c", up, "sh", sys.executable, "-c", SEND, str(SENT)]
     with container(WATCHED) as a, container(LEFT_OUT) as b, a.start(send), b.start(send):
-        seen = eventually(lambda: len(events_of(watching, "net.drop", WATCHED[:12])) == SENT, 8)
+        seen = eventually(lambda: len(events_of(watching, "net.drop", WATCHED[:12])) == SENT, WAIT)
         assert seen
-        assert eventually(lambda: excluded(watching, "net.drop") - before == SENT, 5)
+        assert eventually(lambda: excluded(watching, "net.drop") - before == SENT, WAIT)
     assert events_of(watching, "net.drop", LEFT_OUT[:12]) == []
 
 

@@ -16,10 +16,15 @@ enum wanted_cgroups {
 
 const volatile __u32 wanted_cgroups = WANTED_ALL; /* set by the loader, not a setting */
 
+#ifndef LISTED_FLAGS
+#define LISTED_FLAGS BPF_F_NO_PREALLOC
+#define MOST_LISTED 16384 /* beyond that, user space leaves them out */
+#endif
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MOST_LISTED);
+	__uint(map_flags, LISTED_FLAGS);
 	__type(key, __u64);
 	__type(value, __u32);
 } listed_cgroups SEC(".maps");
