@@ -41,7 +41,7 @@ probes = ["memory.oom", "net.drop"]
 exclude = "name=bbbb*"
 [net.drop]
 max_per_second_per_container = 1000
-max_per_second = 1000
+max_per_second = 100000
 [agent]
 interval = "1s"
 """
