@@ -51,6 +51,11 @@ def test_units_become_base_units(tmp_path: Path) -> None:
         ('[[trigger]]\nfor = "2 weeks"', 'for example "10ms"'),
         ('[[trigger]]\nwhem = "x > 1"', "did you mean when?"),
         ("trigger = 3", "written [[trigger]]"),
+        ('[containers]\ninclude = "namspace=x"', '[containers] include: "namspace": unknown; did'),
+        ('[containers]\nexclude = "qos=best"', "qos=best: unknown; did you mean besteffort?"),
+        ('[net.drop]\ncontainers = "name"', "[net.drop] containers: expected KEY=PATTERN"),
+        ("[net.drop]\ncontainers = 3", 'for example "text"'),
+        ('[net.drop]\ncontainer = "x"', "did you mean containers?"),
         ("[agent", "not valid TOML"),
         ("agent = 3", "written [agent]"),
     ],
@@ -62,6 +67,13 @@ def test_mistakes_are_answered(tmp_path: Path, text: str, message: str) -> None:
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value).partition("not valid TOML")[0]
+
+
+def test_a_probe_says_whom_it_watches(tmp_path: Path) -> None:
+    text = '[net.drop]\ncontainers = "qos=guaranteed"\n[cpu.load]\ncontainers = ""\n'
+    config = load(written(tmp_path, text))
+    assert config.watched == {"net.drop": "qos=guaranteed", "cpu.load": ""}
+    assert config.settings == {"net.drop": {}, "cpu.load": {}}
 
 
 def test_known_issues_are_tables(tmp_path: Path) -> None:

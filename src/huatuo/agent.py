@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from huatuo.config import Config
+from huatuo.enrich.application import Applications
 from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.containers.sources.asking import Answers, Asking
@@ -35,9 +36,11 @@ from huatuo.enrich.event_counts import EventCounts
 from huatuo.enrich.known import KnownIssues
 from huatuo.enrich.profiling import Profiling
 from huatuo.enrich.symbols.native import SymbolSettings
+from huatuo.enrich.watched import Watched
 from huatuo.governor import Governor
 from huatuo.kernel.heap import give_back, return_large_blocks
 from huatuo.kernel.host import Host
+from huatuo.model.application import ContainerApplication
 from huatuo.model.event import Container, Event
 from huatuo.model.metric import Metric
 from huatuo.model.state import Decision, Health, ProbeState
@@ -77,15 +80,20 @@ class Agent:
     def __init__(self, config: Config, host: Host | None = None) -> None:
         self.config = config
         self.host = host or Host()
-        kept, answers = Kept(config.containers.labels, config.containers.annotations), Answers()
+        chosen = config.containers
+        self.watched = Watched(chosen.include, chosen.exclude, config.watched)
+        labels = " ".join([chosen.labels, *sorted(self.watched.labels)])
+        kept, answers = Kept(labels, chosen.annotations), Answers()
         self.inventory = Inventory(self.host, kept=kept, answers=answers)
-        sources = sources_of(self.host, config.containers, kept)
+        self.watched.follow(self.inventory)
+        sources = sources_of(self.host, chosen, kept)
         self.asking = Asking(sources, answers, self.inventory)
         self.watching = Watching(self.host, self.inventory)
-        self.enricher = Enricher(self.host, self.inventory)
+        self.enricher = Enricher(self.host, self.inventory, self.watched)
+        self.applications = Applications(self.host, chosen.environment)
         self.known = KnownIssues(config.known)
         self.event_counts = EventCounts()
-        self.probe_set = ProbeSet(self.host, config.probes, config.settings)
+        self.probe_set = ProbeSet(self.host, config.probes, config.settings, self.watched)
         self.governor = Governor(
             self.host,
             self.probe_set,
@@ -105,8 +113,9 @@ class Agent:
             self.host, self.inventory, self.enricher.symbols, directory, _symbols(config)
         )
         self.tracing = Tracing(
-            self.host.cpus, self.store, self.governor, directory, config.triggers, config.capture
-        )
+            self.host.cpus, self.store, self.governor, directory, config.triggers, config.capture,
+            self.watched, self.inventory.named,
+        )  # fmt: skip
         self.pushing: Pushing | None = None
         if config.push.url:
             self.pushing = Pushing(config.push, self.store.profiles, self.host.name)
@@ -166,7 +175,8 @@ class Agent:
         """Move what is in the rings to the store and the subscribers."""
         events = self._new_events()
         if events:
-            self._publish(await self._write(self.store.append_events, events))
+            write, complete = self.store.append_events, self.applications.complete
+            self._publish(await self._write(lambda: write(complete(events))))
 
     def _new_events(self) -> list[Event]:
         """What is in the rings; samples of stacks are set aside until they are stored."""
@@ -303,7 +313,11 @@ class Agent:
         return list(self.governor.decisions)
 
     def containers(self) -> list[Container]:
-        return self.inventory.containers()
+        allows = self.watched.everywhere.allows
+        return [owner for owner in self.inventory.containers() if allows(owner)]
+
+    def application(self, container: Container) -> ContainerApplication:
+        return self.applications.of_container(container)
 
     def health(self) -> Health:
         governor = self.governor

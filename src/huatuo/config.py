@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from huatuo.errors import ConfigError
+from huatuo.model.selection import EXAMPLE, parse_choice, parse_selection
 from huatuo.model.units import parse, show
 from huatuo.probes.base import Probe, Setting, discover
 from huatuo.settings import (
@@ -46,8 +47,10 @@ class Config:
     known: tuple[KnownIssue, ...] = ()
     triggers: tuple[Mapping[str, Any], ...] = ()  # what tables [[trigger]] say, and no defaults
     settings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # probe → settings
+    watched: Mapping[str, str] = field(default_factory=dict)  # probe → its `containers`
 
 
+_RULES = "containers"  # a setting of every probe's
 _SECTIONS = {
     "agent": AgentSettings,
     "store": StoreSettings,
@@ -79,6 +82,7 @@ def _parse(document: Mapping[str, Any]) -> Config:
     known = discover()
     groups = {name.partition(".")[0] for name in known}
     settings: dict[str, Mapping[str, int]] = {}
+    watched: dict[str, str] = {}
     own: dict[str, Any] = {}
     for key, value in document.items():
         if key == "probes":
@@ -95,10 +99,21 @@ def _parse(document: Mapping[str, Any]) -> Config:
                 cls = known.get(name)
                 if cls is None:
                     raise _unknown(f"[{name}]", name, known)
-                settings[name] = probe_settings(cls, _table(name, table))
+                table = dict(_table(name, table))
+                if _RULES in table:
+                    watched[name] = _rules(table.pop(_RULES), f"[{name}] {_RULES}")
+                settings[name] = probe_settings(cls, table)
         else:
             raise _unknown(key, key, ["probes", "known", "trigger", *_SECTIONS, *groups])
-    return Config(**own, settings=settings)
+    found = Config(**own, settings=settings, watched=watched)
+    parse_choice(found.containers.include, found.containers.exclude, "[containers]")
+    return found
+
+
+def _rules(value: object, where: str) -> str:
+    text = str(parse("text", value, where))
+    parse_selection(text, where)
+    return text
 
 
 def selection(value: object) -> tuple[str, ...]:
@@ -117,7 +132,7 @@ def probe_settings(cls: type[Probe], table: Mapping[str, object]) -> dict[str, i
     found = {}
     for key, value in table.items():
         if key not in schema:
-            raise _unknown(f"[{cls.name}] {key}", key, schema)
+            raise _unknown(f"[{cls.name}] {key}", key, (*schema, _RULES))
         found[key] = int(parse(schema[key].typedef, value, f"[{cls.name}] {key}"))
     return found
 
@@ -191,6 +206,9 @@ def defaults() -> str:
         "",
         '# "auto" takes what can run here, a name must run, "-name" removes.',
         'probes = ["auto"]',
+        "",
+        "# Every probe's table may say which containers are watched, all unless set:",
+        f'# {_RULES} = "{EXAMPLE}"',
     ]
     for section, cls in _SECTIONS.items():
         lines += _show_table(section, _schema(cls))

@@ -40,6 +40,10 @@ def describe(
         *(["events"] if cls.event_schemas() else []),
         "profiles" if issubclass(cls, Profiler) else "metrics",
     ]
+    suppressed = dict(account.suppressed or {}) if account else {}
+    excluded = probe.excluded if probe else 0  # after delivery
+    if excluded:
+        suppressed["excluded"] = suppressed.get("excluded", 0) + excluded
     lost = dict(account.lost) if account else {}
     missed = sum(s.recursion_misses for s in probe.cost().values()) if probe else 0
     lost |= {"recursion": missed} if missed else {}
@@ -57,8 +61,8 @@ def describe(
         ns_per_hit=cost.ns_per_hit,
         cpu_ratio=cost.ratio,
         produced=account.produced if account else 0,
-        delivered=account.delivered if account else 0,
-        suppressed=dict(account.suppressed) if account else {},
+        delivered=account.delivered - excluded if account else 0,
+        suppressed=suppressed,
         lost=lost,
         collect_seconds=entry.collect_seconds,
         collect_errors=entry.collect_errors + (probe.collect_errors if probe else 0),

@@ -77,12 +77,25 @@ class SymbolsSettings:
 class ContainerSettings:
     """Names in a text are separated by spaces and may be patterns with *."""
 
+    include: str = _setting(
+        "",
+        "text",
+        "containers to watch, all unless set: 'namespace=prod-*, qos=guaranteed or name=db';"
+        ' what others use is summed as "other", and they have no events and no profiles',
+    )
+    exclude: str = _setting("", "text", "containers to leave out, likewise: 'type=pause'")
     labels: str = _setting(
         "app app.kubernetes.io/name com.docker.compose.project com.docker.compose.service",
         "text",
         "labels of containers and pods to keep, with spaces between; * stands for anything",
     )
     annotations: str = _setting("", "text", "annotations to keep, likewise")
+    environment: str = _setting(
+        "",
+        "text",
+        "variables of processes that may be shown, with spaces between; * stands for anything,"
+        " and secrets are masked",
+    )
     sockets: str = _setting(
         "auto",
         "text",
@@ -155,6 +168,9 @@ class Trigger:
     pause: int = _setting(1800 * _SECOND, "duration_ns_t", "rest after firing, for each target")
     include: str = _setting("", "text", "expression that matches the whole name of a target")
     exclude: str = _setting("", "text", "the same, of targets that are left alone")
+    containers: str = _setting(
+        "", "text", "only these containers, as [containers] include has it: 'qos=guaranteed'"
+    )
     suspects: str = _setting("", "text", "value that ranks who may have caused it, and `per LABEL`")
     plan: str = _setting(
         "", "text", "what is captured: cpu, io, memory, network, tasks; or nothing"

@@ -11,6 +11,7 @@ from tests.browser.chromium import Browser, find
 PAGES = {
     "node": "#/?range=1h",
     "containers": "#/containers?range=1h",
+    "container": "#/container?range=1h&name=pg-0",
     "tree": "#/containers?range=1h&view=tree",
     "events": "#/events?range=1h",
     "record": "#/events?range=1h&id=1",

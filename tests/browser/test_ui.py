@@ -169,6 +169,56 @@ def test_keys(page: Page, site: Site) -> None:
     page.wait("document.activeElement.id === 'search'")
 
 
+def test_a_container_says_what_runs_in_it_and_what_happened_to_it(page: Page, site: Site) -> None:
+    page.resize(1440, 3000)
+    page.open(site.url + "#/container?range=1h&name=pg-0")
+    page.wait("document.querySelectorAll('.processes tbody tr').length === 12")
+    facts = " ".join(page.run("document.querySelector('.facts').innerText").split())
+    for words in (
+        "of 4.00 CPU",
+        "of 2 GiB",
+        "python 3.11 17 processes",
+        ":5432/tcp, 127.0.0.1:8125",
+    ):
+        assert words in facts
+    rows = page.run("[...document.querySelectorAll('.processes tbody tr')].map(r => r.innerText)")
+    assert "--password=***" in rows[2]
+    indents = page.run(
+        "[...document.querySelectorAll('.processes td:first-child')].slice(0, 4)"
+        ".map(cell => parseInt(cell.style.paddingLeft))"
+    )
+    assert indents == [10, 24, 38, 24]
+    page.run(
+        "document.querySelector('.processes').closest('section').querySelector('button').click()"
+    )
+    page.wait("document.querySelectorAll('.processes tbody tr').length === 17")
+    assert page.run("document.querySelectorAll('.events thead th').length") == 4  # no Container
+    page.wait("document.querySelectorAll('.events tbody tr').length === 6")
+    page.run("document.querySelector('.incidents-of a').click()")
+    shown(page, "compress_block")
+
+
+def test_who_is_suspected_is_told_of_the_incident(page: Page, site: Site) -> None:
+    page.resize(1440, 3000)
+    page.open(site.url + "#/container?range=1h&name=etl-7")
+    page.wait("!!document.querySelector('.incidents-of .badge')")
+    assert page.run("document.querySelector('.incidents-of .badge').innerText") == "suspected"
+    page.open(site.url + "#/container?range=1h&name=web-1")
+    page.wait(SETTLED)
+    assert not page.run("!!document.querySelector('.incidents-of')")
+
+
+def test_an_event_says_what_its_process_was(page: Page, site: Site) -> None:
+    page.open(site.url + "#/events?range=1h&probe=block.latency")
+    page.wait("!!document.querySelector('.events td.title a')")
+    page.run("document.querySelector('.events td.title a').click()")
+    page.wait("!!document.querySelector('.ancestors')")
+    text = " ".join(page.run("document.querySelector('.record dl').innerText").split())
+    assert "command postgres: worker 3" in text
+    assert "started 16.7 min before" in text
+    assert "started by postgres 4711 postgres -D /var/lib" in text
+
+
 def test_a_container_has_its_profile_in_small(page: Page, site: Site) -> None:
     page.open(site.url + "#/container?range=1h&name=pg-0")
     page.wait("!!document.querySelector('.small-profile .bars a')")

@@ -21,6 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from huatuo.model.application import (
+    Ancestor,
+    Application,
+    ContainerApplication,
+    Port,
+    RunningProcess,
+)
 from huatuo.model.event import Container, Event, Process
 from huatuo.model.incident import Capture, FunctionShare, Incident, IncidentFile, Suspect
 from huatuo.model.meaning import Role
@@ -45,6 +52,8 @@ CONTAINERS = [
         "containerd",
         "",
         "db",
+        cpu_limit=4.0,
+        memory_limit_bytes=2 << 30,
     ),
     Container(
         "etl-7",
@@ -313,6 +322,36 @@ class FakeNode:
     def containers(self) -> list[Container]:
         return [] if self.empty else CONTAINERS
 
+    def application(self, container: Container) -> ContainerApplication:
+        if container.name != "pg-0":
+            return ContainerApplication([], [], ["made-up containers do not run"])
+        started = rfc3339(time.time_ns() - 7200 * 10**9)[:19] + "Z"
+        first = RunningProcess(
+            4711, "postgres", local_pid=1, command="postgres -D /var/lib/postgresql/data",
+            started=started, threads=1, cpu_seconds=12.5, memory_bytes=180 << 20,
+            environment={"PGDATA": "/var/lib/postgresql/data", "POSTGRES_PASSWORD": "***"},
+        )  # fmt: skip
+        workers = [
+            RunningProcess(
+                4712 + at,
+                "postgres",
+                4711,
+                30 + at,
+                f"postgres: worker {at}",
+                started=started,
+                threads=1,
+                cpu_seconds=1.25 * at,
+                memory_bytes=40 << 20,
+            )
+            for at in range(15)
+        ]
+        backup = RunningProcess(4800, "python3", 4712, 99, "python3 /backup.py --password=***",
+                                "python 3.11", "", started, 3, 0.5, 30 << 20)  # fmt: skip
+        ports = [Port("tcp", "0.0.0.0", 5432, 4711, "postgres"),
+                 Port("tcp", "::", 5432, 4711, "postgres"),
+                 Port("udp", "127.0.0.1", 8125, 4800, "python3")]  # fmt: skip
+        return ContainerApplication([first, workers[0], backup, *workers[1:]], ports)
+
     def metrics(self) -> list[Metric]:
         if self.empty:
             return []
@@ -401,6 +440,13 @@ class FakeNode:
                 container,
                 Process(pid, "postgres"),
                 fields,
+                application=Application(
+                    "postgres: worker 3",
+                    "",
+                    "",
+                    rfc3339(time_ns - 10**12),
+                    [Ancestor(4711, "postgres", "postgres -D /var/lib/postgresql/data")],
+                ),
             )
         fields = {
             "victim_pid": pid,

@@ -18,6 +18,7 @@ from tests.serve.conftest import Get, client_of
 from tests.serve.fake_node import FakeNode
 
 WAIT = "huatuo_cpu_sched_wait_seconds"
+NAMED = {"/metrics/query": f"?name={WAIT}", "/containers/application": "?name=pg-0"}
 QUERY = "/api/v1/metrics/query?start=-15m&name="
 
 
@@ -34,8 +35,9 @@ def test_every_endpoint_answers_its_type(endpoint, get: Get) -> None:  # type: i
 
 def asked(endpoint: Endpoint, get: Get) -> httpx.Response:
     path = "/api/v1" + endpoint.path.replace("{id}", "1").replace("{name}", "cpu.pb.gz")
-    query = f"?name={WAIT}" if endpoint.path == "/metrics/query" else ""
-    return get(path + query, method=endpoint.method, content=b"main;work 42\n")
+    return get(
+        path + NAMED.get(endpoint.path, ""), method=endpoint.method, content=b"main;work 42\n"
+    )
 
 
 @pytest.mark.parametrize("endpoint", all_endpoints(), ids=lambda endpoint: endpoint.path)
@@ -50,7 +52,7 @@ def test_every_endpoint_answers_an_empty_node(endpoint, get_empty: Get) -> None:
     "path", [e.path for e in all_endpoints() if e.table and "query" not in e.path]
 )
 def test_tables_come_as_csv(path: str, get: Get) -> None:
-    answer = get(f"/api/v1{path}?format=csv")
+    answer = get(f"/api/v1{path}{NAMED.get(path, '?')}&format=csv")
     rows = list(csv.reader(io.StringIO(answer.text)))
     assert answer.headers["content-type"].startswith("text/csv")
     assert len(rows) > 1

@@ -74,6 +74,20 @@ def asked(
     return audit(store, wanted, store.profiles.merge(wanted), query(*base) if base else None)
 
 
+# ---- what the configuration leaves out ----
+
+
+def test_samples_that_nobody_wants_are_told(store: Store) -> None:
+    sample_every(store, 100, 0, 60)
+    for second in range(0, 61, 10):
+        reasons = {("profile.cpu", "excluded"): 2.0 * second, ("profile.cpu", "rate_limited"): 0.0}
+        name = "huatuo_probe_records_suppressed_total"
+        write(store, second, counter(name, reasons, "probe", "reason"))
+    found = asked(store, 0, 60)
+    assert found.notes == ["120 samples were of containers that the configuration leaves out."]
+    assert not found.lost
+
+
 # ---- what the kernel counted ----
 
 

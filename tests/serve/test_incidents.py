@@ -72,3 +72,14 @@ def test_captures_need_the_token_and_no_foreign_page() -> None:
     assert ask(path, method="POST", authorization="Bearer secret").status_code == 200
     foreign = ask(path, method="POST", authorization="Bearer secret", origin="http://evil.example")
     assert foreign.status_code == 403
+
+
+def test_incidents_of_a_container_are_those_it_suffered_or_is_suspected_of() -> None:
+    """The made-up node has one: pg-0 suffered, etl-7 is suspected."""
+    get = client_of(FakeNode())
+
+    def found(name: str) -> list[str]:
+        return [one["target"] for one in get(f"/api/v1/incidents?container={name}").json()]
+
+    assert found("pg-0") == found("etl-7") == ["pg-0"]
+    assert found("web-1") == []

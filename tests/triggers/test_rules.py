@@ -221,3 +221,28 @@ def test_mistakes_name_the_trigger(table: dict[str, Any], message: str) -> None:
 def test_built_in_triggers_have_names_of_their_own() -> None:
     assert len({trigger.name for trigger in BUILTIN}) == len(BUILTIN)
     assert all(isinstance(trigger, Trigger) for trigger in BUILTIN)
+
+
+def test_containers_of_some_kind_only() -> None:
+    """The rules are those of [containers]; who is not known any more is not meant."""
+    known = {name: Container(name, "container", f"/{name}", qos="guaranteed") for name in "ab"}
+    known["b"] = Container("b", "container", "/b", qos="besteffort")
+    table = {"name": "mine", "when": "rate(used_seconds_total) > 80 %", "per": "container",
+             "containers": "qos=Guaranteed"}  # fmt: skip
+    chosen = [r for r in rules([table]) if r.trigger.name == "mine"]
+    snapshots = used(a=0, b=0, c=0), used(a=9, b=9, c=9)
+    assert targets(fed(Engine(chosen, named=known.get), *snapshots)) == [[], ["a"]]
+    assert targets(fed(Engine(chosen), *snapshots)) == [[], ["a", "b", "c"]]  # history
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"containers": "qso=x", "per": "container"}, 'mine: containers: "qso": unknown; did you'),
+        ({"containers": "qos=guaranteed"}, "mine: containers: is for per"),
+    ],
+)
+def test_mistakes_in_rules_for_containers(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules([{"name": "mine", "when": "x > 1", **settings}])
+    assert message in str(caught.value)

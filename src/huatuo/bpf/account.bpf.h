@@ -11,6 +11,7 @@
 struct account {
 	counter_t produced DOC("records that met the probe's condition");
 	counter_t rate_limited DOC("suppressed by the token bucket of the container or the probe");
+	counter_t excluded DOC("suppressed because the container is not one of those watched");
 	counter_t ring_full DOC("lost because the ring was full");
 	counter_t map_full DOC("lost because a map was full");
 	counter_t negative DOC("lost because a clock difference was negative");

@@ -13,6 +13,7 @@
 #define HUATUO_EVENT_H
 
 #include "account.bpf.h"
+#include "wanted.bpf.h"
 
 #ifndef MAX_PER_SECOND /* a probe with large records defines less */
 #define MAX_PER_SECOND 200
@@ -92,38 +93,13 @@ static __always_inline bool take_token(__u64 key, __u32 per_second, __u64 now)
 	return true;
 }
 
-/*
- * Which containers' events are wanted, filled by user space (probes/bpf.py) as they come and go.
- * What is not wanted is not produced: it is in no account.
- */
-enum wanted_cgroups {
-	WANTED_ALL,
-	WANTED_LISTED,
-	WANTED_NOT_LISTED,
-};
-
-const volatile __u32 wanted_cgroups = WANTED_ALL; /* set by the loader, not a setting */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u64);
-	__type(value, __u32);
-} listed_cgroups SEC(".maps");
-
-static __always_inline bool is_wanted_cgroup(__u64 cgroup)
-{
-	if (wanted_cgroups == WANTED_ALL)
-		return true;
-	return !bpf_map_lookup_elem(&listed_cgroups, &cgroup) == (wanted_cgroups != WANTED_LISTED);
-}
-
 static __always_inline bool event_allowed(__u64 cgroup, __u64 now)
 {
-	if (!is_wanted_cgroup(cgroup))
-		return false;
 	ACCOUNT(produced);
+	if (!is_wanted_cgroup(cgroup)) {
+		ACCOUNT(excluded);
+		return false;
+	}
 	if ((cgroup && !take_token(cgroup, max_per_second_per_container, now)) ||
 	    !take_token(0, max_per_second, now)) {
 		ACCOUNT(rate_limited);

@@ -11,6 +11,7 @@
 #include "account.bpf.h"
 #include "cgroup.bpf.h"
 #include "unwind.bpf.h"
+#include "wanted.bpf.h"
 
 struct sample {
 	ktime_ns_t time DOC("when it was taken");
@@ -87,6 +88,16 @@ static __always_inline struct unwinder *this_unwinder(void)
 	return bpf_map_lookup_elem(&unwinders, &zero);
 }
 
+/* Whether samples of a task are wanted; one that is not is counted here. */
+static __always_inline bool is_sampled(struct task_struct *task)
+{
+	if (wanted_cgroups == WANTED_ALL || is_wanted_cgroup(task_cgroup_read(task)))
+		return true;
+	ACCOUNT(produced);
+	ACCOUNT(excluded);
+	return false;
+}
+
 /* Everything about a sample that the task says; the rest is empty. */
 static __always_inline void describe_task(struct sample *sample, struct task_struct *task)
 {
@@ -136,7 +147,7 @@ static __always_inline struct sample *sample_current(void *context, void *ring)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct unwinder *u = this_unwinder();
 
-	if (!u)
+	if (!u || !is_sampled(task))
 		return NULL;
 	take_kernel_stack(context, u);
 	unwind_user(u, task);

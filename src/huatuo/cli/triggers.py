@@ -79,6 +79,8 @@ def _test(chosen: list[Rule], config: Config, arguments: argparse.Namespace) -> 
     if not arguments.json:
         print(f"{count} times in {show_duration(max(end - oldest, 0) / 1e9)} of history,"
               f" {len(chosen)} triggers tried")  # fmt: skip
+        if any(rule.containers for rule in chosen):
+            print("history does not say what containers were: `containers` had no effect")
         for notice in baseline.notices:
             print(notice)
     return 0

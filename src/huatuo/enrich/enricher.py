@@ -18,7 +18,9 @@ from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.families import Families
 from huatuo.enrich.joined import CGROUPS
 from huatuo.enrich.names import DeviceNames
+from huatuo.enrich.subjects import owners_of, resolved, subject_of
 from huatuo.enrich.symbols.kernel import KernelSymbols
+from huatuo.enrich.watched import Watched
 from huatuo.kernel.gfp import gfp_names
 from huatuo.kernel.host import Host
 from huatuo.kernel.vmlinux import kernel_enum
@@ -42,13 +44,15 @@ _SHOWN: dict[str, Callable[[Any], str]] = {
 class Enricher:
     """One per agent: it remembers counters, so that they never go backwards."""
 
-    def __init__(self, host: Host, inventory: Inventory | None = None) -> None:
+    def __init__(
+        self, host: Host, inventory: Inventory | None = None, watched: Watched | None = None
+    ) -> None:
         self._host = host
         self._inventory = inventory or Inventory(host)
         self._devices = DeviceNames(
             host, self._inventory.process_in_netns, self._inventory.is_host_netns
         )
-        self._families = Families(self._inventory, self._devices)
+        self._families = Families(self._inventory, self._devices, watched)
         self.symbols = KernelSymbols(host)
 
     def metrics(self, metrics: Iterable[Metric]) -> list[Metric]:
@@ -59,9 +63,9 @@ class Enricher:
         """One event per record, in ring order."""
         if not len(batch):
             return []
-        subject = _subject(batch.schema, probe.subjects.get(batch.ring, "cgroup"))
+        subject = subject_of(batch.schema, probe, batch.ring)
         columns = self._columns(batch, subject)
-        owners = self._owners(batch, subject)
+        owners = owners_of(batch, subject, self._inventory)
         times = _times(batch, self._host)
         stacks = self._stacks(batch)
         processes = _processes(batch, subject)
@@ -113,7 +117,7 @@ class Enricher:
             labels = (kernel_enum(field.kernel_enum) if field.kernel_enum else {}) or field.labels
             return _mapped(column, lambda value: labels.get(value, str(value)))
         if meaning in CGROUPS:
-            owners = self._resolved(column, meaning == "blkcg_id_t")
+            owners = resolved(column, self._inventory, meaning == "blkcg_id_t")
             return [owner.full_name if owner else "" for owner in owners]
         if meaning == "disk_t":
             return _mapped(column, self._devices.disk)
@@ -142,28 +146,6 @@ class Enricher:
             [found[at] for at in range(first, first + length) if flat[at].tobytes() != empty]
             for first in range(0, len(flat), length)
         ]
-
-    def _resolved(self, column: npt.NDArray[Any], block: bool) -> list[Container | None]:
-        """Owners; None for id 0, which means that the kernel side knows none."""
-        unique, codes = np.unique(column, return_inverse=True)
-        found: list[Container | None] = list(self._inventory.owners(unique.tolist(), block=block))
-        if len(unique) and unique[0] == 0:
-            found[0] = None
-        return [found[code] for code in codes.tolist()]
-
-    def _owners(self, batch: RecordBatch, subject: str) -> list[Container | None]:
-        """Whom each record is about: the owner of its cgroup, else of its network namespace."""
-        found: list[Container | None] = [None] * len(batch)
-        if subject:
-            block = batch.schema.field(subject).meaning.name == "blkcg_id_t"
-            found = self._resolved(batch.rows[subject], block)
-        netns = next((f.name for f in batch.schema if f.meaning.name == "netns_t"), "")
-        if netns and None in found:
-            spaces = batch.rows[netns].tolist()
-            for at, owner in enumerate(found):
-                if owner is None and spaces[at]:
-                    found[at] = self._inventory.owner_of_netns(spaces[at])
-        return found
 
     def _stacks(self, batch: RecordBatch) -> list[list[str]]:
         for field in batch.schema:
@@ -231,14 +213,6 @@ def path_of(names: bytes) -> str:
         return ""
     start = "/" if parts[-1] == "/" else "…/"
     return start + "/".join(part for part in reversed(parts) if part != "/")
-
-
-def _subject(schema: Schema, preferred: str) -> str:
-    """The field that says whom a record is about, "" if it has none."""
-    cgroups = [field.name for field in schema if field.meaning.name in CGROUPS]
-    if preferred in cgroups:
-        return preferred
-    return cgroups[0] if len(cgroups) == 1 else ""
 
 
 def _time_field(schema: Schema) -> str:

@@ -3,10 +3,14 @@
 Counters never go backwards: an owner's total is a sum over its cgroups, and when one of them
 vanishes (its row is deleted or evicted, or a probe starts anew) what it had counted is kept and
 added to the owner's total from then on.
+
+Containers that are not watched are summed as "other". What does not add up (limits, ratios, peaks)
+is left out for them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -16,11 +20,13 @@ import numpy.typing as npt
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.joined import CGROUPS, DEVICES, Hashes, Joined, join
 from huatuo.enrich.names import DeviceNames
+from huatuo.enrich.watched import Watched
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
 
 __all__ = ["Families"]
 
+_NO_SUM = re.compile(r"_ratio$|_limit|_peak_")
 _KEPT_NS = 600 * 1_000_000_000
 Matrix = npt.NDArray[np.float64]
 
@@ -68,8 +74,11 @@ class _Past:
 class Families:
     """Remembers each family, by name, for as long as the agent runs."""
 
-    def __init__(self, inventory: Inventory, devices: DeviceNames) -> None:
+    def __init__(
+        self, inventory: Inventory, devices: DeviceNames, watched: Watched | None = None
+    ) -> None:
         self._inventory = inventory
+        self._watched = watched or Watched()
         self._devices = devices
         self._past: dict[str, _Past] = {}
         self._tables: dict[str, tuple[object, Mapping[str, Column], Joined]] = {}
@@ -96,7 +105,8 @@ class Families:
         known = self._tables.get(name)
         if known is not None and known[0] == epoch and _same(known[1], columns):
             return known[2]
-        table = join(columns, rows, self._inventory, self._devices)
+        allows = self._watched.rules_of_family(name)
+        table = join(columns, rows, self._inventory, self._devices, allows)
         if self._inventory.epoch == epoch[: len(self._inventory.epoch)]:
             self._tables[name] = (epoch, _copied(columns), table)
         return table
@@ -111,9 +121,12 @@ class Families:
         if has_cgroups and metric.kind is not Role.GAUGE:
             self._keep(metric.name, table, values, sums, now_ns)
         labels = table.labels
-        if not table.living.all():
-            sums = sums[table.living]
-            kept = np.flatnonzero(table.living).tolist()
+        shown = table.living
+        if metric.kind is Role.GAUGE and _NO_SUM.search(metric.name):
+            shown = shown & table.watched
+        if not shown.all():
+            sums = sums[shown]
+            kept = np.flatnonzero(shown).tolist()
             labels = {
                 name: Column([column.values[at] for at in kept]) for name, column in labels.items()
             }

@@ -5,7 +5,7 @@ All families of a BPF map share their label columns, so a table is joined once p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = ["CGROUPS", "DEVICES", "Joined", "join"]
 
 CGROUPS = ("cgroup_id_t", "blkcg_id_t")
 DEVICES = ("disk_t", "ifindex_t")
+_LEFT_OUT = Container(name=UNATTRIBUTED.name, kind="rest", cgroup="")  # by the configuration
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 Codes = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -34,7 +35,8 @@ class Joined:
     `labels` has g values per label; `groups` (g,) are hashes of them. `dropped` (n,) marks rows
     of owners forgotten long ago; `living` (g,) groups with other rows. Of those others, `rows`
     (m,) are hashes of the kernel identities, ascending, `at` (m,) where they are in the table,
-    and `rows_groups` (m,) their groups.
+    and `rows_groups` (m,) their groups. `watched` (g,): groups with rows of containers that are
+    not left out.
     """
 
     order: Codes
@@ -43,6 +45,7 @@ class Joined:
     groups: Hashes
     dropped: npt.NDArray[np.bool_]
     living: npt.NDArray[np.bool_]
+    watched: npt.NDArray[np.bool_]
     rows: Hashes
     at: Codes
     rows_groups: Hashes
@@ -59,20 +62,33 @@ class _Factor:
 
 
 def join(
-    columns: Mapping[str, Column], rows: int, inventory: Inventory, devices: DeviceNames
+    columns: Mapping[str, Column],
+    rows: int,
+    inventory: Inventory,
+    devices: DeviceNames,
+    allows: Callable[[Container], bool] | None = None,
 ) -> Joined:
-    """`columns` of `rows` values each, resolved and grouped."""
+    """`columns` of `rows` values each, resolved and grouped; owners not allowed are "other"."""
     dropped = np.zeros(rows, np.bool_)
+    left_out = np.zeros(rows, np.bool_)
     netns = _netns_column(columns)
     factors = []
     for label, column in columns.items():
         if column.meaning.name in CGROUPS:
-            factors.append(_cgroups(label, column, inventory, netns, dropped))
+            codes, owners = _cgroups(label, column, inventory, netns, dropped)
+            if allows is not None:
+                owners = [_folded(owner, allows) for owner in owners]
+                left_out |= np.array([owner is _LEFT_OUT for owner in owners], bool)[codes]
+            factors.append(_named(label, column, codes, owners))
         elif column.meaning.name != "netns_t" or not _has_container(columns):
             factors.append(_plain(label, column, devices))
     if netns is not None:
         factors.append(_Factor(np.zeros(rows, np.int64), [()], netns.astype(np.uint64), ()))
-    return _grouped(factors, rows, dropped)
+    return _grouped(factors, rows, dropped, left_out)
+
+
+def _folded(owner: Container, allows: Callable[[Container], bool]) -> Container:
+    return owner if allows(owner) else _LEFT_OUT
 
 
 def _has_container(columns: Mapping[str, Column]) -> bool:
@@ -94,8 +110,9 @@ def _cgroups(
     inventory: Inventory,
     netns: npt.NDArray[np.generic] | None,
     dropped: npt.NDArray[np.bool_],
-) -> _Factor:
-    """Owners' names. What lived too briefly to be seen counts for "other", as id 0 does."""
+) -> tuple[Codes, list[Container]]:
+    """Row i is about owners[codes[i]]. What lived too briefly to be seen counts for "other", as
+    id 0 does."""
     raw = np.asarray(column.values).astype(np.uint64)
     unique, codes = np.unique(raw, return_inverse=True)
     block = column.meaning.name == "blkcg_id_t"
@@ -107,7 +124,12 @@ def _cgroups(
             if inventory.has_forgotten(cgroup_id, block=block):
                 dropped |= codes == at
     if label == "container" and netns is not None:
-        codes, owners = _by_netns(codes, owners, netns, raw, inventory)
+        return _by_netns(codes, owners, netns, raw, inventory)
+    return codes, owners
+
+
+def _named(label: str, column: Column, codes: Codes, owners: Sequence[Container]) -> _Factor:
+    raw = np.asarray(column.values).astype(np.uint64)
     if label == "container" and any(owner.pod for owner in owners):
         names = [(owner.full_name, owner.pod, owner.namespace) for owner in owners]
         return _factor(codes, names, raw, (label, "pod", "namespace"))
@@ -168,7 +190,12 @@ def _factor(
     return _Factor(codes, list(distinct), raw, labels)
 
 
-def _grouped(factors: list[_Factor], rows: int, dropped: npt.NDArray[np.bool_]) -> Joined:
+def _grouped(
+    factors: list[_Factor],
+    rows: int,
+    dropped: npt.NDArray[np.bool_],
+    left_out: npt.NDArray[np.bool_],
+) -> Joined:
     key = np.zeros(rows, np.int64)
     raw = np.zeros(rows, np.uint64)
     for factor in factors:
@@ -183,8 +210,14 @@ def _grouped(factors: list[_Factor], rows: int, dropped: npt.NDArray[np.bool_]) 
     kept = np.flatnonzero(~dropped)
     unique, first = np.unique(raw[kept], return_index=True)
     at = kept[first]
-    living = np.logical_or.reduceat(~dropped[order], starts) if rows else np.zeros(0, np.bool_)
-    return Joined(order, starts, labels, groups, dropped, living, unique, at, group_of[at])
+    living = _any(~dropped[order], starts)
+    watched = _any(~left_out[order], starts)
+    return Joined(order, starts, labels, groups, dropped, living, watched, unique, at, group_of[at])
+
+
+def _any(rows: npt.NDArray[np.bool_], starts: Codes) -> npt.NDArray[np.bool_]:
+    """By group, whether any of its rows is true."""
+    return np.logical_or.reduceat(rows, starts) if len(rows) else np.zeros(0, np.bool_)
 
 
 def _names_of(factors: list[_Factor], rows: Codes) -> tuple[dict[str, Column], Hashes]:

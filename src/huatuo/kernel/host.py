@@ -58,6 +58,10 @@ class Host:
         """Add to a CLOCK_MONOTONIC time to get UTC nanoseconds since 1970."""
         return min(_utc_offset() for _ in range(3))[1]
 
+    def boot_offset_ns(self) -> int:
+        """Add to a time since boot (CLOCK_BOOTTIME) to get UTC nanoseconds since 1970."""
+        return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
     def read(self, path: Path) -> str:
         """A small file of /proc, /sys or a cgroup. OSError if it is not there."""
         with path.open("rb", buffering=0) as stream:

@@ -34,6 +34,7 @@ class Listener:
     drops: int = 0
     cgroup: int = 0
     cookie: int = 0  # the same socket has the same
+    inode: int = 0  # as /proc/PID/fd has it
 
 
 def listeners() -> list[Listener]:
@@ -56,9 +57,9 @@ def parse_listener(body: bytes) -> Listener:
     if family == socket.AF_INET:
         address = bytes(10) + b"\xff\xff" + body[8:12]
     (cookie,) = struct.unpack_from("=Q", body, 44)
-    waiting, limit = struct.unpack_from("=II", body, 56)
+    waiting, limit, _, inode = struct.unpack_from("=IIII", body, 56)
     found = attributes(body[_MESSAGE_SIZE:])
     memory = found.get(_MEMORY, b"")
     drops = struct.unpack_from("=I", memory, _DROPS * 4)[0] if len(memory) > _DROPS * 4 else 0
     cgroup = int.from_bytes(found.get(_CGROUP, b"")[:8], "little")
-    return Listener(address, port, waiting, limit, drops, cgroup, cookie)
+    return Listener(address, port, waiting, limit, drops, cgroup, cookie, inode)

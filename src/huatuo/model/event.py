@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from huatuo.model.application import Application
+
 __all__ = ["Container", "Event", "Process"]
 
 
@@ -57,3 +59,4 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, Any] = {}
     stack: list[str] = []  # kernel frames, innermost first: symbol+0x12
     known: str = ""  # what is known of such events already: the note of a rule [[known]]
+    application: Application | None = None  # what the process is, if it still ran

@@ -78,6 +78,7 @@ class Probe:
         self.host = host
         self.targets: Callable[[], Iterable[Cgroup]] = lambda: populated(host)
         self.collect_errors = 0  # samples skipped because a file was not as documented
+        self.excluded = 0  # records drained, and then left out for their container (running.py)
         self.settings = {s.name: s.default for s in self.settings_schema()} | dict(settings or {})
 
     @classmethod
@@ -140,6 +141,10 @@ class Probe:
 
     def account(self) -> Account:
         return Account(suppressed={}, lost={})
+
+    def exclude(self, cgroups: Collection[int]) -> None:
+        """Records of these cgroups need not be produced. Called before `start` if there may be any,
+        and whenever they change; whoever drains leaves out the rest."""
 
 
 @cache

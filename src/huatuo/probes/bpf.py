@@ -43,9 +43,10 @@ _INTERNAL: Mapping[str, Callable[[Host], int]] = {
     "page_size": lambda host: host.page_size,
     "wanted_cgroups": lambda _: 0,
 }
+_NOT_LISTED = 2  # WANTED_NOT_LISTED of bpf/wanted.bpf.h
 _shared: dict[str, _Shared] = {}  # maps that started probes of this process have in common
-_SUPPRESSED = ("rate_limited",)
 _FULL = 0.75  # share of a map's entries from which those of containers that are gone are dropped
+_SUPPRESSED = ("rate_limited", "excluded")
 Rows = npt.NDArray[np.void]
 
 
@@ -67,6 +68,8 @@ class BpfProbe(Probe):
         super().__init__(host, settings)
         self.object: BpfObject | None = None
         self._delivered = 0
+        self._unwanted: set[int] | None = None  # None: nobody asks
+        self._listed: set[int] = set()
         self._tried: set[str] = set()  # modules whose hooks were looked for, since they are there
 
     @classmethod
@@ -109,11 +112,13 @@ class BpfProbe(Probe):
     def start(self) -> None:
         values = self.settings | {name: value(self.host) for name, value in _INTERNAL.items()}
         variables = self.btf().variables
+        if self._unwanted is not None:
+            values["wanted_cgroups"] = _NOT_LISTED
         tunables = {name: values[name] for name in variables}  # some settings are Python's only
         opened = self._open(tunables)
         try:
             opened.load()
-            opened.attach(self.prepare)
+            opened.attach(self._prepare)
         except BaseException:
             opened.close()
             raise
@@ -172,6 +177,28 @@ class BpfProbe(Probe):
                 why = f"attached once {module} is loaded" if waits else "not in this kernel"
                 found.append(self.object.why_not(role) or f"{self.object.hook_of(role)}: {why}")
         return found
+
+    def exclude(self, cgroups: Collection[int]) -> None:
+        self._unwanted = set(cgroups)
+        if self.object is not None:
+            self._list_unwanted(self.object)
+
+    def _list_unwanted(self, opened: BpfObject) -> None:
+        listed = opened.maps.get("listed_cgroups")
+        if listed is None or self._unwanted is None:
+            return
+        for cgroup in self._listed - self._unwanted:
+            listed.delete(cgroup.to_bytes(8, sys.byteorder))
+        self._listed &= self._unwanted
+        with suppress(OSError):  # it is full: whoever drains leaves out the others
+            for cgroup in self._unwanted - self._listed:
+                listed.update(cgroup.to_bytes(8, sys.byteorder), bytes(4))
+                self._listed.add(cgroup)
+
+    def _prepare(self, opened: BpfObject) -> None:
+        self._listed = set()
+        self._list_unwanted(opened)
+        self.prepare(opened)
 
     def prepare(self, opened: BpfObject) -> None:
         """Fill maps, after loading and before attaching."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from huatuo.errors import HuatuoError, KernelLacks
 from huatuo.kernel.cgroupfs import Cgroup
@@ -18,7 +19,7 @@ from huatuo.probes.base import Probe, discover
 from huatuo.probes.profiler import Profiler
 from huatuo.profilers.native.unwinder import Unwinder
 
-__all__ = ["Entry", "ProbeSet"]
+__all__ = ["Entry", "ProbeSet", "Watched"]
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +44,33 @@ class Entry:
         return self.cls.name
 
 
+class Watched(Protocol):
+    """Whose records are wanted, of a probe."""
+
+    def excluded(self, probe: type[Probe]) -> Collection[int] | None:
+        """Cgroups whose records are not, as the kernel side of the probe names them; None if no
+        rule applies to the probe."""
+
+    def kept(self, batch: RecordBatch, probe: type[Probe]) -> RecordBatch:
+        """Without the records that are not."""
+
+
 class ProbeSet:
-    """Selection: "auto" takes what can run, a named probe must run, "-name" removes."""
+    """Selection: "auto" takes what can run, a named probe must run, "-name" removes.
+
+    `watched`: what is not wanted is suppressed, in the kernel where it is known there.
+    """
 
     def __init__(
         self,
         host: Host,
         selection: Iterable[str] = ("auto",),
         settings: Mapping[str, Mapping[str, int]] | None = None,
+        watched: Watched | None = None,
     ) -> None:
         self._host = host
         self._settings = settings or {}
+        self._watched = watched
         self._targets: list[Cgroup] | None = None
         self.generation = 0  # changes with every start and stop
         self.unwinder: Unwinder | None = None  # of all profilers, once there is one
@@ -100,6 +117,7 @@ class ProbeSet:
         probe = entry.cls(self._host, self._settings.get(entry.name))
         if self._targets is not None:
             probe.targets = self._current_targets
+        self._exclude(probe)
         try:
             if isinstance(probe, Profiler):
                 probe.unwinder = self.unwinder = self.unwinder or Unwinder(self._host)
@@ -132,10 +150,16 @@ class ProbeSet:
             self.unwinder = None
 
     def set_targets(self, targets: list[Cgroup]) -> None:
-        """The cgroups that readers of cgroup files report from now on."""
+        """The cgroups that readers of cgroup files report from now on; records follow suit."""
         self._targets = targets
         for _, probe in self.running():
             probe.targets = self._current_targets
+            self._exclude(probe)
+
+    def _exclude(self, probe: Probe) -> None:
+        unwanted = self._watched.excluded(type(probe)) if self._watched else None
+        if unwanted is not None:
+            probe.exclude(unwanted)
 
     def _current_targets(self) -> list[Cgroup]:
         return self._targets or []
@@ -152,7 +176,10 @@ class ProbeSet:
                 continue
             with self._skipping(entry, "drained"):
                 for batch in probe.drain():
-                    yield entry.cls, batch
+                    kept = self._watched.kept(batch, entry.cls) if self._watched else batch
+                    probe.excluded += len(batch) - len(kept)
+                    if len(kept):
+                        yield entry.cls, kept
 
     def collect(self) -> list[Metric]:
         """All families now; a probe that fails is skipped and counted."""

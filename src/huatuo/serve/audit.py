@@ -64,6 +64,7 @@ def audit(
     notes = [
         *_coverage(span, profilers, "this time"),
         *_pace(span, profilers),
+        *_left_out(span, profilers),
         *(_deviation(profile, counted) if counted else ()),
         *(_losses(span, profilers, lost) if lost else ()),
         *found.notes,
@@ -273,6 +274,17 @@ def _losses(span: _Span, profilers: Sequence[str], lost: Mapping[str, float]) ->
     if share >= _FEW_LOST:
         reasons = ", ".join(f"{number:.0f} {name}" for name, number in lost.items())
         yield f"{count:.0f} samples of all ({percent(share)}) were lost: {reasons}."
+
+
+def _left_out(span: _Span, profilers: Sequence[str]) -> Iterator[str]:
+    """Suppressed on purpose: neither lost, nor part of what there is to be."""
+    grown = (
+        span.growth(Names.SUPPRESSED, lambda _: True, probe=each, reason="excluded")
+        for each in profilers
+    )
+    count = sum(each.value for each in grown)
+    if count >= 0.5:
+        yield f"{count:.0f} samples were of containers that the configuration leaves out."
 
 
 def _coverage(span: _Span, profilers: Sequence[str], what: str) -> Iterator[str]:

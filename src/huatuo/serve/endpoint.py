@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from huatuo.errors import HuatuoError
+from huatuo.model.application import ContainerApplication
 from huatuo.model.event import Container
 from huatuo.model.state import Decision, Health, ProbeState
 from huatuo.serve.body import read_body
@@ -47,6 +48,7 @@ class Context:
     decisions: list[Decision]
     containers: list[Container]
     captures: Capturing
+    application: Callable[[Container], ContainerApplication]
     body: bytes = b""
 
 
@@ -116,6 +118,7 @@ def _context(
         decisions=node.decisions() if "decisions" in needs else [],
         containers=node.containers() if "containers" in needs else [],
         captures=node.tracing,
+        application=node.application,
         body=body,
     )
 

@@ -39,5 +39,6 @@ class Names:
     RUNNING = "huatuo_probe_running"
     PACE = "huatuo_governor_pace_ratio"
     DELIVERED = "huatuo_probe_records_delivered_total"
+    SUPPRESSED = "huatuo_probe_records_suppressed_total"
     LOST = "huatuo_probe_lost_total"
     STORE_LOST = "huatuo_store_lost_total"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from huatuo.model.application import ContainerApplication
 from huatuo.model.event import Container, Event
 from huatuo.model.incident import Capture
 from huatuo.model.metric import Metric
@@ -43,6 +44,9 @@ class Node(Protocol):
 
     def containers(self) -> list[Container]:
         """Living owners and those gone for less than 10 minutes."""
+
+    def application(self, container: Container) -> ContainerApplication:
+        """What runs in it now; from any thread."""
 
     def metrics(self) -> list[Metric]:
         """All families now, enriched, the agent's own included: a scrape."""

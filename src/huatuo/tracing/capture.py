@@ -10,10 +10,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from huatuo.enrich.watched import Watched
 from huatuo.errors import HuatuoError, KernelLacks
 from huatuo.kernel.host import Host
 from huatuo.kernel.worker import Limits, Worker
@@ -57,17 +58,17 @@ class Captured(NamedTuple):
 
 
 def collect(symbols: Path, plan: str, container: str, seconds: float, samples: int,
-            stop: threading.Event) -> Captured:  # fmt: skip
+            watched: Mapping[str, Any], stop: threading.Event) -> Captured:  # fmt: skip
     """In a process of its own, which gives its memory back and can be ended at once. Blocks.
 
-    `container` as profiles name it, "" for the whole host. Raises KernelLacks if nothing of the
-    plan can run here, Stopped, OSError, HuatuoError.
+    `container` as profiles name it, "" for the whole host; `watched`: Watched.texts. Raises
+    KernelLacks if nothing of the plan can run here, Stopped, OSError, HuatuoError.
     """
     with tempfile.TemporaryDirectory(prefix="huatuo-capture-") as work:
         wall = int(seconds + _SYMBOL_SECONDS + _START_SECONDS)
         limits = Limits(wall, wall, memory_bytes=_MEMORY_BYTES, nice=0)
         arguments = {"work": work, "symbols": str(symbols), "plan": plan, "container": container,
-                     "seconds": seconds, "samples": samples}  # fmt: skip
+                     "seconds": seconds, "samples": samples, "watched": watched}  # fmt: skip
         worker = Worker(collected, arguments, limits=limits)
         while (outcome := worker.poll()) is None:
             if stop.wait(_WAIT_SECONDS):
@@ -100,7 +101,7 @@ class _Told(msgspec.Struct):
 
 
 def collected(work: str, symbols: str, plan: str, container: str, seconds: float,
-              samples: int) -> Iterator[object]:  # fmt: skip
+              samples: int, watched: Mapping[str, Any]) -> Iterator[object]:  # fmt: skip
     """All of the process's work."""
     host = Host()
     names = [f"profile.{kind}" for kind in PROFILERS[plan]]
@@ -113,7 +114,9 @@ def collected(work: str, symbols: str, plan: str, container: str, seconds: float
         if names:
             only = {"container": container} if container else None
             rates = {"samples_per_second": samples, "passes_per_second": _PASSES}
-            with Recording(host, Path(work), Path(symbols), only, _STORE_BYTES) as recording:
+            with Recording(
+                host, Path(work), Path(symbols), only, _STORE_BYTES, Watched(**watched)
+            ) as recording:
                 recording.start(names, seconds, rates)
                 recording.watch(min(_WARM_UP_SECONDS, seconds / 4))
                 recording.forget()

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from huatuo.enrich.containers.base import Kept
 from huatuo.enrich.containers.inventory import Inventory
 from huatuo.enrich.profiling import Profiling
 from huatuo.enrich.symbols.kernel import KernelSymbols
 from huatuo.enrich.symbols.native import SymbolSettings
+from huatuo.enrich.watched import Watched
 from huatuo.kernel.host import Host
 from huatuo.kernel.worker import Limits
 from huatuo.probes.base import discover
@@ -34,7 +36,7 @@ class Recording:
     """Use as a context manager. `work` is an empty directory; the samples are in `store` there.
 
     `symbols`: the agent's tables of symbols, shared if they may be written. `only`: labels that
-    samples must have.
+    samples must have; `watched`: whose samples are wanted.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class Recording:
         symbols: Path,
         only: Mapping[str, str] | None = None,
         store_bytes: int = 1 << 30,
+        watched: Watched | None = None,
     ) -> None:
         self._host = host
-        self._inventory = Inventory(host)
+        self._watched = watched or Watched()
+        self._inventory = Inventory(host, kept=Kept(" ".join(self._watched.labels)))
         self._inventory.refresh()
+        self._watched.follow(self._inventory)
         shared = symbols if os.access(symbols, os.W_OK) else work / "symbols"
         quick = SymbolSettings(limits=Limits(nice=0))
         kernel = KernelSymbols(host)
@@ -66,7 +71,7 @@ class Recording:
 
     def start(self, names: Sequence[str], seconds: float, values: Mapping[str, int]) -> None:
         """Start profilers; `values` are settings of those that know them. Raises KernelLacks."""
-        self._probes = ProbeSet(self._host, names, _settings(names, seconds, values))
+        self._probes = ProbeSet(self._host, names, _settings(names, seconds, values), self._watched)
         self._stack.callback(self._probes.stop)
         self._probes.start()
 

@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from huatuo.enrich.watched import Watched
 from huatuo.errors import HuatuoError, StoreError
 from huatuo.governor import Governor
 from huatuo.kernel.heap import give_back
+from huatuo.model.event import Container
 from huatuo.model.incident import Capture, Incident, IncidentFile
 from huatuo.model.metric import Metric
 from huatuo.settings import CaptureSettings
@@ -52,13 +54,14 @@ class Tracing:
 
     def __init__(self, cpus: int, store: Store, governor: Governor, symbols: Path,
                  triggers: Sequence[Mapping[str, Any]],
-                 settings: CaptureSettings) -> None:  # fmt: skip
+                 settings: CaptureSettings, watched: Watched,
+                 named: Callable[[str], Container | None]) -> None:  # fmt: skip
         self._store, self._symbols = store, symbols
-        self._settings = settings
+        self._settings, self._watched = settings, watched
         chosen = rules(triggers)
         self._rules = {rule.trigger.name: rule for rule in chosen}
         self.baseline = LearnedBaseline(store, Engine(chosen).learned())
-        self._engine = Engine(chosen, self.baseline)
+        self._engine = Engine(chosen, self.baseline, named)
         self.captures = Captures(settings, governor, cpus, self._collect)
         self._work: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -197,4 +200,4 @@ class Tracing:
         state = job.state
         seconds = self._settings.duration / 1e9
         return collect(self._symbols, state.plan, short_name(state.target), seconds,
-                       self._settings.samples, job.stop)  # fmt: skip
+                       self._settings.samples, self._watched.texts, job.stop)  # fmt: skip

@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from huatuo.errors import ConfigError
+from huatuo.model.event import Container
 from huatuo.model.expression import Expression, compiled
 from huatuo.model.metric import Metric
+from huatuo.model.selection import Selection, parse_selection
 from huatuo.model.units import show_bytes, show_duration
 from huatuo.settings import Trigger
 from huatuo.triggers.builtin import BUILTIN
@@ -43,6 +45,7 @@ __all__ = ["PLANS", "Engine", "Fact", "Firing", "Rule", "looks_back", "rules", "
 PLANS = ("", "cpu", "io", "memory", "network", "tasks")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_CONTAINERS = ("container", "victim", "culprit")  # labels whose values are containers
 _MOST_TARGETS = 20_000  # beyond that all is forgotten: names of containers long gone
 _SUSPECTS = 3
 _TEST: Mapping[str, Callable[[Floats, Floats], npt.NDArray[np.bool_]]] = {
@@ -96,6 +99,7 @@ class Rule:
     suspects_per: str
     include: Expression | None
     exclude: Expression | None
+    containers: Selection | None
 
     def is_about(self, target: str) -> bool:
         if self.include is not None and not self.include.fullmatch(target):
@@ -127,6 +131,10 @@ def _rule(trigger: Trigger) -> Rule:
         raise ConfigError(f'{where}: plan = "{trigger.plan}": expected one of {known}')
     if not _LABEL.fullmatch(trigger.per):
         raise ConfigError(f'{where}: per = "{trigger.per}": expected host or a label')
+    if trigger.containers and trigger.per not in _CONTAINERS:
+        raise ConfigError(
+            f'{where}: containers: is for per = "container", and this one is per {trigger.per}'
+        )
     text, _, per = trigger.suspects.partition(" per ")
     return Rule(
         trigger,
@@ -135,6 +143,7 @@ def _rule(trigger: Trigger) -> Rule:
         per.strip() or "container",
         _expression(trigger.include, f"{where}: include"),
         _expression(trigger.exclude, f"{where}: exclude"),
+        parse_selection(trigger.containers, f"{where}: containers"),
     )
 
 
@@ -155,10 +164,20 @@ class _State:
 
 
 class Engine:
-    """All rules over one stream of snapshots. Not for several threads."""
+    """All rules over one stream of snapshots. Not for several threads.
 
-    def __init__(self, chosen: Sequence[Rule], baseline: Baseline | None = None) -> None:
+    `named`: what is known of a container by its full name. Without it, as in history, the key
+    `containers` of triggers has no effect.
+    """
+
+    def __init__(
+        self,
+        chosen: Sequence[Rule],
+        baseline: Baseline | None = None,
+        named: Callable[[str], Container | None] | None = None,
+    ) -> None:
         self.rules = chosen
+        self._named = named
         self._baseline = baseline
         self._origin_ns = 0  # of the times in states: as floats they stay exact
         self._forget()
@@ -216,7 +235,8 @@ class Engine:
         state.since = np.where(true, np.where(np.isnan(state.since), now, state.since), np.nan)
         rested = np.isnan(state.fired) | (now - state.fired >= rule.trigger.pause)
         due = true & rested & (now - np.nan_to_num(state.since) >= rule.trigger.hold)
-        state.fired[due] = now
+        meant = [n for n in np.flatnonzero(due).tolist() if self._means(rule, values, n)]
+        state.fired[meant] = now
         return [
             Firing(
                 rule.trigger,
@@ -226,8 +246,15 @@ class Engine:
                 tuple(_facts(rule.condition, values, number)),
                 self._suspects(rule, values.targets.names[number]),
             )
-            for number in np.flatnonzero(due).tolist()
+            for number in meant
         ]
+
+    def _means(self, rule: Rule, values: Values, number: int) -> bool:
+        """Whether the trigger is for this container; asked late, when all is known of it."""
+        if rule.containers is None or self._named is None:
+            return True
+        owner = self._named(values.targets.names[number])
+        return owner is not None and rule.containers.matches(owner)
 
     @staticmethod
     def _grow(rule: Rule, state: _State, targets: Targets) -> None:

@@ -101,6 +101,10 @@ class Kept:
     def __init__(self, labels: str, annotations: str = "") -> None:
         self._labels, self._annotations = _pattern(labels), _pattern(annotations)
 
+    @property
+    def chooses_labels(self) -> bool:
+        return self._labels is not None
+
     def labels(self, found: Mapping[str, str] | None) -> dict[str, str]:
         return _some(found, self._labels)
 

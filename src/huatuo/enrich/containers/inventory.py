@@ -119,6 +119,16 @@ class Inventory:
             key=lambda c: (c.kind != "container", bool(c.gone), c.namespace, c.pod, c.name),
         )
 
+    def named(self, name: str) -> Container | None:
+        """An owner by its full name; one that lives, if there is one."""
+        found = (owner.container for owner in self._identity.owners.all())
+        same = sorted((c for c in found if c.full_name == name), key=lambda c: bool(c.gone))
+        return same[0] if same else None
+
+    def living(self, *, block: bool = False) -> list[tuple[int, Container]]:
+        """The id of every living cgroup and whose it is."""
+        return (self._block if block else self._identity).owners.living()
+
     def cgroups(self) -> list[Cgroup]:
         """One cgroup per owner, for readers of cgroup files; none lies inside another.
 

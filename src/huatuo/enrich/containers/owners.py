@@ -16,6 +16,7 @@ from huatuo.enrich.containers.owner import Owner
 from huatuo.enrich.containers.tree import Change, Node, Tree
 from huatuo.enrich.containers.units import HOST, keeps_descendants, plain_owner
 from huatuo.kernel.cgroup_events import CgroupChange
+from huatuo.model.event import Container
 
 __all__ = ["Owners"]
 
@@ -87,6 +88,10 @@ class Owners:
         for leaving in self._leaving.values():
             entries += [entry for _, _, entry in list(leaving)]
         return list({id(entry.owner): entry.owner for entry in entries}.values())
+
+    def living(self) -> list[tuple[int, Container]]:
+        """(id, owner) of every living cgroup."""
+        return [(at, each.owner.container) for at, each in self._ids.items() if each.node]
 
     # what comes and goes
 

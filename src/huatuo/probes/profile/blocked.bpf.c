@@ -136,6 +136,11 @@ static __always_inline void report(struct task_struct *task, struct place *place
 {
 	struct sample *sample;
 
+	if (!is_sampled(task)) {
+		place->waited = 0;
+		place->since = now;
+		return;
+	}
 	ACCOUNT(produced);
 	sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
 	if (!sample) {

@@ -4,6 +4,8 @@
  * It is an interrupt, so nothing else runs on this CPU until the sample is taken.
  */
 #define READ_USER(task, to, size, from) bpf_probe_read_user(to, size, from)
+#define LISTED_FLAGS 0 /* older kernels let perf events use no map that allocates */
+#define MOST_LISTED 4096
 #include "sample.bpf.h"
 #include <linux/bpf_perf_event.h>
 
@@ -66,7 +68,7 @@ int cpu_clock__frame_pointers(struct bpf_perf_event_data *context)
 	struct sample *sample;
 	__u32 one = 1;
 
-	if (!(__u32)bpf_get_current_pid_tgid() || !u)
+	if (!(__u32)bpf_get_current_pid_tgid() || !u || !is_sampled(task))
 		return 0;
 	take_kernel_stack(context, u);
 	follow_frame_pointers(context, u);

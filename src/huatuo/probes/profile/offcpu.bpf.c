@@ -84,7 +84,7 @@ static __always_inline void come_back(struct task_struct *task, __u64 now)
 
 	if (!absence)
 		return;
-	if (now - absence->since >= minimum_wait) {
+	if (now - absence->since >= minimum_wait && is_sampled(task)) {
 		ACCOUNT(produced);
 		sample = bpf_ringbuf_reserve(&samples, sizeof(*sample), 0);
 		if (sample) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from huatuo.model.application import ContainerApplication, RunningProcess
 from huatuo.model.arithmetic import quantile
 from huatuo.model.event import Container
 from huatuo.serve.answers import ContainerRow, Contention, ContentionPair
@@ -9,6 +10,7 @@ from huatuo.serve.endpoint import END, START, Context, Endpoint, Table
 from huatuo.serve.names import Names
 from huatuo.serve.params import Param
 from huatuo.serve.reader import Reader
+from huatuo.serve.refusal import Refusal
 from huatuo.store.base import EventQuery
 
 __all__ = ["ENDPOINTS", "contention"]
@@ -90,6 +92,20 @@ def _row_table(rows: list[ContainerRow]) -> Table:
     return header, (values(row) for row in rows)
 
 
+def _application(context: Context) -> ContainerApplication:
+    name = context.query.text("name")
+    found = [c for c in context.containers if c.full_name == name and not c.gone]
+    if not found:
+        hint = "it may be gone; see /api/v1/containers"
+        raise Refusal(404, "no_container", f"no container {name!r} runs", hint)
+    return context.application(found[0])
+
+
+def _process_table(found: ContainerApplication) -> Table:
+    columns = [name for name in RunningProcess.__struct_fields__ if name != "environment"]
+    return columns, ([getattr(each, name) for name in columns] for each in found.processes)
+
+
 def _contention(context: Context) -> Contention:
     start_ns, end_ns = context.query.period_ns()
     return contention(Reader(context.store, start_ns, end_ns))
@@ -110,6 +126,15 @@ ENDPOINTS = [
         _rows,
         (START, END, _NAME, _LIMIT),
         _row_table,
+        frozenset({"containers"}),
+    ),
+    Endpoint(
+        "/containers/application",
+        "What runs in a container now: its processes, parents before children, and its ports",
+        ContainerApplication,
+        _application,
+        (_NAME,),
+        _process_table,
         frozenset({"containers"}),
     ),
     Endpoint(

@@ -11,14 +11,18 @@ from huatuo.serve.refusal import Refusal
 
 __all__ = ["ENDPOINTS"]
 
+_MOST = 1000  # that are kept
 _PLANS = ("cpu", "io", "memory", "network", "tasks")
 _TYPES = {".svg": "image/svg+xml", ".gz": "application/octet-stream"}
 
 
 def _incidents(context: Context) -> list[Incident]:
     start_ns, end_ns = context.query.period_ns()
-    limit = context.query.integer("limit")
-    return context.store.incidents.list(start_ns, end_ns, limit)
+    limit, name = context.query.integer("limit"), context.query.text("container")
+    if not name:
+        return context.store.incidents.list(start_ns, end_ns, limit)
+    found = context.store.incidents.list(start_ns, end_ns, _MOST)
+    return [one for one in found if name in (one.target, *(s.name for s in one.suspects))][:limit]
 
 
 def _table(found: list[Incident]) -> Table:
@@ -74,7 +78,12 @@ ENDPOINTS = [
         "What triggers fired for, with the evidence, newest first",
         list[Incident],
         _incidents,
-        (START, END, Param("limit", "at most so many", "integer", "50", "20", maximum=1000)),
+        (
+            START,
+            END,
+            Param("limit", "at most so many", "integer", "50", "20", maximum=_MOST),
+            Param("container", "in which it suffered, or was suspected", example="pg-0"),
+        ),
         _table,
     ),
     Endpoint("/incidents/{id}", "One incident", Incident, _incident),

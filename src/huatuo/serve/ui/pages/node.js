@@ -46,12 +46,12 @@ export function EventStrip({ container }) {
   </section>`;
 }
 
-export function Newest({ container }) {
+export function Newest({ container, most = 12 }) {
   const range = useRange();
-  const { events, error, fresh } = useEvents(container ? { container } : {}, range, 12);
-  return html`<section aria-labelledby="title-newest"><h2 id="title-newest">Newest events</h2>
+  const { events, error, fresh } = useEvents(container ? { container } : {}, range, most);
+  return html`<section aria-labelledby="title-newest"><h2 id="title-newest">Newest events${container && html` <a class="more" href=${href("events", { container })}>all</a>`}</h2>
     ${error ? html`<${Failed} error=${error} />` : !events ? html`<${Loading} />`
-      : events.length ? html`<${EventTable} events=${events} fresh=${fresh} open=${(event) => href("events", { id: event.id, container })} />`
+      : events.length ? html`<${EventTable} events=${events} fresh=${fresh} of=${container} open=${(event) => href("events", { id: event.id, container })} />`
         : html`<${Empty}>Nothing happened in this time range that a probe reports as an event.<//>`}
   </section>`;
 }

@@ -4,18 +4,20 @@ import { url } from "../lib/api.js";
 import { clock, day, eventTime, field } from "../lib/format.js";
 import { iso } from "../lib/time.js";
 import { href } from "../lib/url.js";
+import { ApplicationFacts } from "./application.js";
 import { Name, nameOf } from "./name.js";
 import { ToProfile } from "./toprofile.js";
 
 export const containerOf = (event) => (event.container ? nameOf(event.container) : "");
 
-export function EventTable({ events, selected = 0, open, fresh = 0 }) {
+// `of`: the container that all are about.
+export function EventTable({ events, selected = 0, open, fresh = 0, of }) {
   return html`<div class="scroll"><table class="events">
-    <thead><tr><th>Time</th><th>Probe</th><th>Container</th><th>Process</th><th>What happened</th></tr></thead>
+    <thead><tr><th>Time</th><th>Probe</th>${!of && html`<th>Container</th>`}<th>Process</th><th>What happened</th></tr></thead>
     <tbody>${events.map((event) => html`<tr key=${event.id} class="${event.id === selected ? "selected" : ""} ${event.id >= fresh && fresh ? "fresh" : ""}">
       <td class="num" title=${event.time}>${clock(eventTime(event), 3)}</td>
       <td class="dim">${event.probe}</td>
-      <td>${containerOf(event) ? html`<${Name} of=${containerOf(event)} />` : html`<span class="dim">host</span>`}</td>
+      ${!of && html`<td>${containerOf(event) ? html`<${Name} of=${containerOf(event)} />` : html`<span class="dim">host</span>`}</td>`}
       <td>${event.process ? html`${event.process.comm} <span class="dim">${event.process.pid}</span>` : ""}</td>
       <td class="title"><a href=${open(event)}>${event.title}</a> <${ToProfile} container=${containerOf(event)} at=${eventTime(event)} /></td></tr>`)}</tbody>
   </table></div>`;
@@ -44,6 +46,7 @@ export function Record({ event, close }) {
       ${container && html`<dt>container</dt><dd><${Name} of=${nameOf(container)} /> <span class="dim">${[container.kind, container.image, container.namespace, container.runtime].filter(Boolean).join(" · ")}</span></dd>
         <dt>cgroup</dt><dd class="code">${container.cgroup || "/"}</dd>`}
       ${event.process && html`<dt>process</dt><dd>${event.process.comm} <span class="dim">pid ${event.process.pid}${event.process.tid ? ` tid ${event.process.tid}` : ""}</span></dd>`}
+      ${event.application && html`<${ApplicationFacts} of=${event.application} time=${time} />`}
     </dl>
     <h3>Fields</h3>
     <dl>${Object.entries(event.fields || {}).map(([name, value]) => html`<${Field} key=${name} event=${event} name=${name} value=${value} />`)}</dl>
