@@ -93,35 +93,28 @@ static __always_inline bool take_token(__u64 key, __u32 per_second, __u64 now)
 }
 
 /*
- * Which containers' events are wanted, filled by user space (probes/bpf.py) as they come and go.
+ * Whose events are not wanted, kept by user space (probes/bpf.py) as containers come and go:
+ * cgroups, and namespaces as in bucket_of. What nobody knows yet is wanted, user space looks again.
  * What is not wanted is not produced: it is in no account.
  */
-enum wanted_cgroups {
-	WANTED_ALL,
-	WANTED_LISTED,
-	WANTED_NOT_LISTED,
-};
+const volatile bool has_unwanted = false; /* set by the loader, not a setting */
 
-const volatile __u32 wanted_cgroups = WANTED_ALL; /* set by the loader, not a setting */
-
-struct {
+struct { /* sized by user space */
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
-	__type(value, __u32);
-} listed_cgroups SEC(".maps");
+	__type(value, __u8);
+} unwanted SEC(".maps");
 
-static __always_inline bool is_wanted_cgroup(__u64 cgroup)
+static __always_inline bool is_wanted_owner(__u64 bucket)
 {
-	if (wanted_cgroups == WANTED_ALL)
-		return true;
-	return !bpf_map_lookup_elem(&listed_cgroups, &cgroup) == (wanted_cgroups != WANTED_LISTED);
+	return !has_unwanted || !bpf_map_lookup_elem(&unwanted, &bucket);
 }
 
 static __always_inline bool event_allowed(__u64 cgroup, __u64 now)
 {
-	if (!is_wanted_cgroup(cgroup))
+	if (!is_wanted_owner(cgroup))
 		return false;
 	ACCOUNT(produced);
 	if ((cgroup && !take_token(cgroup, max_per_second_per_container, now)) ||

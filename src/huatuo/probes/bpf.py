@@ -22,10 +22,12 @@ import numpy.typing as npt
 
 from huatuo.errors import KernelLacks
 from huatuo.kernel.btf import Btf, is_exported
+from huatuo.kernel.cbpf import translated
 from huatuo.kernel.cgroupfs import identity_is_v1
 from huatuo.kernel.features import bpf_unavailable
 from huatuo.kernel.host import Host
 from huatuo.kernel.object import BpfObject, Statistics
+from huatuo.kernel.pcap import compiled
 from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
@@ -40,8 +42,10 @@ _INTERNAL: Mapping[str, Callable[[Host], int]] = {
     "cgroup_v1": lambda host: int(identity_is_v1(host)),
     "jiffy_ns": lambda host: host.jiffy_ns,
     "page_size": lambda host: host.page_size,
-    "wanted_cgroups": lambda _: 0,
+    "has_unwanted": lambda _: 0,
+    "has_packet_filter": lambda _: 0,
 }
+_UNWANTED = 65536  # cgroups and namespaces that the kernel is told of; of others user space decides
 _shared: dict[str, _Shared] = {}  # maps that started probes of this process have in common
 _SUPPRESSED = ("rate_limited",)
 Rows = npt.NDArray[np.void]
@@ -66,6 +70,8 @@ class BpfProbe(Probe):
         self.object: BpfObject | None = None
         self._delivered = 0
         self._tried: set[str] = set()  # modules whose hooks were looked for, since they are there
+        self._unwanted: set[int] | None = None
+        self._packet_filter = b""
 
     @classmethod
     def object_path(cls) -> Path:
@@ -106,11 +112,15 @@ class BpfProbe(Probe):
 
     def start(self) -> None:
         values = self.settings | {name: value(self.host) for name, value in _INTERNAL.items()}
+        values["has_unwanted"] = self._unwanted is not None
+        values["has_packet_filter"] = bool(self._packet_filter)
         variables = self.btf().variables
         tunables = {name: values[name] for name in variables}  # some settings are Python's only
         opened = self._open(tunables)
         try:
             opened.load()
+            if self._unwanted:
+                _update(opened, self._unwanted, set())
             opened.attach(self.prepare)
         except BaseException:
             opened.close()
@@ -124,7 +134,32 @@ class BpfProbe(Probe):
         held = {*self.held, *self.late}
         shared = {name: _shared[name].fd for name in self.shares if name in _shared}
         optional = {*self.optional, *self.late}
-        return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, optional)
+        sizes = dict(self.map_sizes)
+        if self._unwanted is not None:
+            sizes["unwanted"] = _UNWANTED
+        bodies = {"packet_filter": self._packet_filter} if self._packet_filter else {}
+        path = self.object_path()
+        return BpfObject(path, tunables, sizes, held, shared, optional, bodies)
+
+    @classmethod
+    def sees_packets(cls) -> bool:
+        return "has_packet_filter" in cls.btf().variables
+
+    def want_packets(self, expression: str) -> None:
+        """Only events about packets that tcpdump would show for this; before it is started.
+
+        Raises ConfigError for an expression that is none, KernelLacks without libpcap.
+        """
+        self._packet_filter = translated(compiled(expression))
+
+    def leave_out(self, owners: Collection[int]) -> None:
+        """No events of these from now on, of others as they are known: cgroup ids, namespaces as in
+        bucket_of (bpf/socket.bpf.h). Before it is started once; then as often as they change."""
+        if "has_unwanted" not in self.btf().variables:
+            return
+        before, self._unwanted = self._unwanted or set(), set(owners)
+        if self.object is not None:
+            _update(self.object, self._unwanted - before, before - self._unwanted)
 
     def _share(self, opened: BpfObject) -> None:
         """The first that starts brings the map, the last that stops takes it away."""
@@ -247,6 +282,17 @@ class BpfProbe(Probe):
         produced = counts.pop("produced")
         suppressed = {reason: counts.pop(reason) for reason in _SUPPRESSED}
         return Account(produced, self._delivered, suppressed, counts)
+
+
+def _update(opened: BpfObject, more: Collection[int], fewer: Collection[int]) -> None:
+    """The kernel's table of who is not wanted; whoever has no room in it is left to user space."""
+    table = opened.maps["unwanted"]
+    for owner in fewer:
+        with suppress(OSError):
+            table.delete(owner.to_bytes(8, "little"))
+    for owner in more:
+        with suppress(OSError):
+            table.update(owner.to_bytes(8, "little"), b"\1")
 
 
 def label_name(field: Field) -> str:

@@ -99,6 +99,10 @@ class Inventory:
     def is_host_netns(self, inode: int) -> bool:
         return self._netns.is_host(inode)
 
+    def host_netns(self) -> int:
+        """The inode of the host's network namespace, 0 if it cannot be read."""
+        return self._netns.host()
+
     def process_in_netns(self, inode: int) -> int:
         """Some process there, 0 if none is known or it is the host's own."""
         return 0 if self._netns.is_host(inode) else self._netns.process(inode)
@@ -126,6 +130,15 @@ class Inventory:
         slices unless containers run below them. Of other cgroups those that have none below.
         """
         return [node.cgroup for node in self._identity.owners.outermost()]
+
+    def cgroups_of_others(
+        self, is_wanted: Callable[[Container], bool], *, block: bool = False
+    ) -> list[int]:
+        """Ids of all living cgroups whose owner is not wanted."""
+        side = self._block if block else self._identity
+        if not side.used:
+            self._scan(side)
+        return [number for number, owner in side.owners.living() if not is_wanted(owner)]
 
     # what comes and goes
 

@@ -16,6 +16,7 @@ from huatuo.enrich.containers.owner import Owner
 from huatuo.enrich.containers.tree import Change, Node, Tree
 from huatuo.enrich.containers.units import HOST, keeps_descendants, plain_owner
 from huatuo.kernel.cgroup_events import CgroupChange
+from huatuo.model.event import Container
 
 __all__ = ["Owners"]
 
@@ -73,6 +74,12 @@ class Owners:
         """The owner of a living cgroup by its path, "/" for the root."""
         entry = self._paths.get("" if path == "/" else path)
         return entry.owner if entry else None
+
+    def living(self) -> Iterator[tuple[int, Container]]:
+        """Ids of living cgroups and their owners."""
+        for entry in self._paths.values():
+            if entry.node is not None:
+                yield entry.node.id, entry.owner.container
 
     def container(self, key: str) -> Owner | None:
         """A living container by its Mark.key."""
