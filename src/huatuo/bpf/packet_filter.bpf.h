@@ -14,12 +14,21 @@
  * looked at; a filter that asks for others does not want the packet, as tcpdump does with what it
  * has not captured.
  *
- * Probe reads only: for all kinds of programs.
+ * For arguments of tp_btf and fentry programs: direct loads of the packet's fields. A program to
+ * which its pointer is a number defines PACKET_IS_NUMBER.
  */
 #ifndef HUATUO_PACKET_FILTER_H
 #define HUATUO_PACKET_FILTER_H
 
 #include "flow.bpf.h"
+
+#ifdef PACKET_IS_NUMBER
+#define PACKET_FIELD(skb, field) BPF_CORE_READ(skb, field)
+#define PACKET_BITS(skb, field) BPF_CORE_READ_BITFIELD_PROBED(skb, field)
+#else
+#define PACKET_FIELD(skb, field) ((skb)->field)
+#define PACKET_BITS(skb, field) BPF_CORE_READ_BITFIELD(skb, field)
+#endif
 
 #define WINDOW 94
 #define ETHERNET_ADDRESSES 12
@@ -119,7 +128,9 @@ static __always_inline bool is_ethernet(__u64 head, __u32 mac, __u32 network, __
 	    network - mac > LONGEST_ETHERNET)
 		return false;
 	first = read_be16(head + mac + ETHERNET_ADDRESSES);
-	last = read_be16(head + network - sizeof(last));
+	last = first;
+	if (network - mac > ETHERNET_HEADER)
+		last = read_be16(head + network - sizeof(last));
 	return first == protocol || last == protocol ||
 	       (protocol < FIRST_ETHERTYPE && last <= LONGEST_802_3);
 }
@@ -129,17 +140,17 @@ static __always_inline void find_tag(struct packet_place *place, void *skb)
 	struct sk_buff___before_6_2 *old = skb;
 	struct sk_buff___tagged *tagged = skb;
 
-	if (bpf_core_field_exists(old->vlan_present) &&
-	    !BPF_CORE_READ_BITFIELD_PROBED(old, vlan_present))
+	if (bpf_core_field_exists(old->vlan_present) && !PACKET_BITS(old, vlan_present))
 		return;
-	place->tag_protocol = bpf_ntohs(BPF_CORE_READ(tagged, vlan_proto));
-	place->tag = BPF_CORE_READ(tagged, vlan_tci);
+	place->tag_protocol = bpf_ntohs(PACKET_FIELD(tagged, vlan_proto));
+	if (place->tag_protocol)
+		place->tag = PACKET_FIELD(tagged, vlan_tci);
 }
 
 /* Where the network header is; before anybody has said so, behind an Ethernet header or first. */
 static __always_inline __u32 network_start(struct sk_buff *skb, __u32 mac, __u32 data)
 {
-	__u32 network = BPF_CORE_READ(skb, network_header);
+	__u32 network = PACKET_FIELD(skb, network_header);
 
 	if (network)
 		return network;
@@ -150,12 +161,12 @@ static __always_inline __u32 network_start(struct sk_buff *skb, __u32 mac, __u32
 static __always_inline bool find_place(struct packet_place *place, struct sk_buff *skb,
 				       __u32 network)
 {
-	__u64 head = (__u64)BPF_CORE_READ(skb, head);
-	__u32 data = (__u64)BPF_CORE_READ(skb, data) - head, mac = BPF_CORE_READ(skb, mac_header);
+	__u64 head = (__u64)PACKET_FIELD(skb, head);
+	__u32 data = (__u64)PACKET_FIELD(skb, data) - head, mac = PACKET_FIELD(skb, mac_header);
 
 	__builtin_memset(place, 0, sizeof(*place));
-	place->protocol = bpf_ntohs(BPF_CORE_READ(skb, protocol));
-	place->tail = BPF_CORE_READ(skb, tail);
+	place->protocol = bpf_ntohs(PACKET_FIELD(skb, protocol));
+	place->tail = PACKET_FIELD(skb, tail);
 	if (!network)
 		network = network_start(skb, mac, data);
 	if (!place->protocol || network > place->tail)
@@ -163,7 +174,7 @@ static __always_inline bool find_place(struct packet_place *place, struct sk_buf
 	place->head = head;
 	place->has_ethernet = is_ethernet(head, mac, network, place->protocol);
 	place->start = place->has_ethernet ? mac : network;
-	place->length = BPF_CORE_READ(skb, len) + data - place->start;
+	place->length = PACKET_FIELD(skb, len) + data - place->start;
 	find_tag(place, skb);
 	return place->start < place->tail;
 }

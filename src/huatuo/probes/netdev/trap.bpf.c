@@ -6,6 +6,7 @@
  * let packets through to the CPU (exceptions and control traffic), which are no drops.
  */
 #include "event.bpf.h"
+#define PACKET_IS_NUMBER
 #include "packet_filter.bpf.h"
 
 #define NAME 48
