@@ -22,6 +22,7 @@ from huatuo.errors import UsageError
 from huatuo.probes.base import discover
 from huatuo.probes.memory.reclaim import Reclaim
 from tests.live.conftest import HOST, Group, cgroup, need, running
+from tests.live.disk import loop
 from tests.live.memory import limit
 from tests.live.network import pair
 from tests.live.test_memory_reclaim import LIMIT, opened_loop, read_through
@@ -106,6 +107,29 @@ def test_the_kernel_leaves_out_other_containers() -> None:
             probe.leave_out(set())
             reclaim_in(other)
             assert {int(r["cgroup"]) for batch in probe.drain() for r in batch.rows} == {other.id}
+        finally:
+            probe.stop()
+
+
+def test_requests_of_other_containers_are_left_out_by_their_own_numbers() -> None:
+    """On cgroup v1 those of another hierarchy than a task's."""
+    with cgroup("mine", "blkio") as mine, cgroup("other", "blkio") as other, loop(16) as disk:
+        probe = discover()["block.latency"](HOST, {"slow_threshold": 0, "max_per_second": 2000})
+        Wanted(container=name_of(mine)).leave_out([probe], Inventory(HOST))
+        probe.start()
+        try:
+            reads = ["dd", f"if={disk.path}", "of=/dev/null", "iflag=direct", "bs=1M", "count=4"]
+            for group in (other, mine):
+                done = group.run(reads)
+                assert done.returncode == 0, done.stdout
+            found = [
+                int(row["cgroup"])
+                for batch in probe.drain()
+                for row in batch.rows
+                if row["comm"] == b"dd"
+            ]
+            assert set(found) == {mine.id}
+            assert len(found) >= 4
         finally:
             probe.stop()
 
