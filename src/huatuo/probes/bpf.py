@@ -119,13 +119,12 @@ class BpfProbe(Probe):
         opened = self._open(tunables)
         try:
             opened.load()
-            if self._unwanted:
-                _update(opened, self._unwanted, set())
             opened.attach(self.prepare)
         except BaseException:
             opened.close()
             raise
         self.object = opened
+        _update(opened, self._unwanted or (), ())
         self._share(opened)
         self._tried = set()
         self._attach_late(first=True)
@@ -286,13 +285,12 @@ class BpfProbe(Probe):
 
 def _update(opened: BpfObject, more: Collection[int], fewer: Collection[int]) -> None:
     """The kernel's table of who is not wanted; whoever has no room in it is left to user space."""
-    table = opened.maps["unwanted"]
     for owner in fewer:
         with suppress(OSError):
-            table.delete(owner.to_bytes(8, "little"))
+            opened.maps["unwanted"].delete(owner.to_bytes(8, "little"))
     for owner in more:
         with suppress(OSError):
-            table.update(owner.to_bytes(8, "little"), b"\1")
+            opened.maps["unwanted"].update(owner.to_bytes(8, "little"), b"\1")
 
 
 def label_name(field: Field) -> str:
