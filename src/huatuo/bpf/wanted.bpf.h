@@ -18,12 +18,11 @@ const volatile __u32 wanted_cgroups = WANTED_ALL; /* set by the loader, not a se
 
 #ifndef LISTED_FLAGS
 #define LISTED_FLAGS BPF_F_NO_PREALLOC
-#define MOST_LISTED 16384 /* beyond that, user space leaves them out */
 #endif
 
-struct {
+struct { /* sized by user space, where anybody is unwanted; it leaves out who has no room here */
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MOST_LISTED);
+	__uint(max_entries, 1);
 	__uint(map_flags, LISTED_FLAGS);
 	__type(key, __u64);
 	__type(value, __u32);

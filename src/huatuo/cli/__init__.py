@@ -21,7 +21,7 @@ from huatuo.errors import BpfError, HuatuoError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
-    *("run", "probes", "check", "trace", "collect", "profile", "sched", "io"),
+    *("run", "probes", "check", "trace", "collect", "profile", "sched", "io", "net", "mem"),
     *("top", "query", "triggers", "incidents", "incident", "capture", "config"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -66,8 +66,15 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_probe(arguments: argparse.Namespace, host: Host) -> Probe:
-    """The probe named, with the settings given; not started. Raises UsageError, KernelLacks."""
+def open_probe(
+    arguments: argparse.Namespace,
+    host: Host,
+    adapt: Callable[[type[Probe], dict[str, int]], dict[str, int]] = lambda _, given: given,
+) -> Probe:
+    """The probe named, with the settings given, which `adapt` may add to; not started.
+
+    Raises UsageError, KernelLacks.
+    """
     selection([arguments.probe])  # raises with the nearest name
     cls: type[Probe] = discover()[arguments.probe]
     table: dict[str, object] = {}
@@ -78,7 +85,7 @@ def open_probe(arguments: argparse.Namespace, host: Host) -> Probe:
         table[name] = int(value) if value.isdigit() else value
     if missing := cls.unavailable(host):
         raise KernelLacks(f"{cls.name}: {missing}")
-    return cls(host, probe_settings(cls, table))
+    return cls(host, adapt(cls, probe_settings(cls, table)))
 
 
 def print_json(value: object) -> None:

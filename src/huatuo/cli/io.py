@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import select
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
+from itertools import islice
 from typing import Any
 
-from huatuo.cli.common import add_duration, print_json, seconds, table
-from huatuo.cli.trace import owned, say_account, show
+from huatuo.cli.common import print_json, seconds, table
+from huatuo.cli.live import add_view, live_events
+from huatuo.cli.trace import show
+from huatuo.cli.wanted import Wanted, add_filters, is_called
 from huatuo.enrich.containers.inventory import Inventory
-from huatuo.enrich.enricher import Enricher, path_of
+from huatuo.enrich.enricher import path_of
 from huatuo.enrich.names import DeviceNames
 from huatuo.errors import KernelLacks, UsageError
 from huatuo.kernel.host import Host
 from huatuo.kernel.mounts import mounts
-from huatuo.model.event import Event
 from huatuo.model.units import parse, show_bytes, show_duration
 from huatuo.probes.base import Probe, discover
 from huatuo.probes.block.files import MODES, Files, what_of
-from huatuo.probes.fs.sync import Sync
 
 __all__ = ["Use", "configure", "run"]
 
-_POLL_SECONDS = 0.2
-_EVERYWHERE = {
-    "--json": "print JSON, for programs",
-    "--verbose": "also print what the kernel said",
-}
 _EXAMPLES = """examples:
   huatuo io top                               who uses the disks now, every two seconds
   huatuo io top --duration 30s --sort bytes   one table of half a minute
@@ -52,31 +45,15 @@ hooked, and on ext4 elsewhere."""
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog, parser.formatter_class = _EXAMPLES, argparse.RawDescriptionHelpFormatter
     views = parser.add_subparsers(dest="view", metavar="VIEW", title="views", required=True)
-    top = _add_view(views, "top", "who uses the disks: process, file, device", _TOP)
+    top = add_view(views, "top", "who uses the disks: process, file, device", _TOP, _EXAMPLES)
     top.add_argument("--interval", default="2s", metavar="TIME", help="between tables (2s)")
     top.add_argument("--sort", choices=[*_ORDERS], default="time", help="first the most (time)")
     top.add_argument("--count", type=int, default=20, metavar="N", help="rows to show (20)")
-    slow = _add_view(views, "slow", "slow requests and fsyncs, live", _SLOW)
+    slow = add_view(views, "slow", "slow requests and fsyncs, live", _SLOW, _EXAMPLES)
     slow.add_argument("--threshold", default="10ms", metavar="TIME", help="what is slow (10ms)")
     slow.add_argument("--count", type=int, metavar="N", help="stop after N events")
-
-
-def _add_view(
-    views: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, text: str
-) -> argparse.ArgumentParser:
-    view = views.add_parser(
-        name,
-        help=summary,
-        description=text,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_duration(view, "", "stop after this time, for example 10s (default: Ctrl-C)")
-    view.add_argument("--container", metavar="C", help="only of this container (name or id)")
-    view.add_argument("--device", metavar="D", help="only this disk, for example nvme0n1")
-    for option, help_text in _EVERYWHERE.items():  # also behind the view
-        view.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=help_text)
-    return view
+    for view in (top, slow):
+        add_filters(view, "container", "device")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -187,12 +164,7 @@ class _View:
     def _names(self, wanted: str) -> set[str]:
         """Full names of the containers meant by a name or the beginning of an id."""
         owners = self._inventory.containers()
-        return {
-            owner.full_name
-            for owner in owners
-            if wanted in (owner.name, owner.full_name)
-            or (len(wanted) >= 6 and owner.id.startswith(wanted))
-        }
+        return {owner.full_name for owner in owners if is_called(owner, wanted)}
 
     def _paths(self, probe: Files) -> dict[tuple[int, int], str]:
         """(inode, device of the file system) → the file's path on this host."""
@@ -263,60 +235,18 @@ class _View:
 
 
 def _slow(arguments: argparse.Namespace) -> int:
-    host = Host()
+    host, wanted = Host(), Wanted.of(arguments)
     threshold = int(parse("duration_ns_t", arguments.threshold, "--threshold"))
-    wanted = {"block.files": {"slow_threshold": threshold}, "fs.sync": {"slow_sync": threshold}}
-    enricher = Enricher(host, Inventory(host))
-    with ExitStack() as stack:
-        probes = []
-        for name, settings in wanted.items():
-            probe = _probe(name, host, settings)
-            probe.start()
-            stack.callback(probe.stop)
-            probes.append(probe)
-            if isinstance(probe, Sync) and not probe.sees_all:
-                print("fsync is seen on ext4 only: no function can be hooked", file=sys.stderr)
-        shown = count(1)
-        try:
-            for event in _events(probes, enricher, seconds(arguments)):
-                if not _is_meant(event, arguments):
-                    continue
-                print_json(event) if arguments.json else print(show(event), flush=True)
-                if next(shown) == arguments.count:
-                    break
-        except KeyboardInterrupt:
-            pass
-        for probe in probes:
-            say_account(probe.account())
+    settings = {"block.files": {"slow_threshold": threshold}, "fs.sync": {"slow_sync": threshold}}
+    probes = [
+        _probe(name, host, wanted.settings(discover()[name], given, watched=True))
+        for name, given in settings.items()
+    ]
+    found = live_events(probes, seconds(arguments), wanted)
+    slow = (event for event in found if event.kind in ("slow_requests", "slow_syncs"))
+    for event in islice(slow, arguments.count):
+        print_json(event) if arguments.json else print(show(event), flush=True)
     return 0
-
-
-def _events(probes: list[Probe], enricher: Enricher, duration: float | None) -> Iterator[Event]:
-    """Slow requests and fsyncs until the time is over, each poll's in order of time."""
-    end = time.monotonic() + duration if duration else float("inf")
-    poller = select.poll()
-    for probe in probes:
-        for fd in probe.ring_fds():
-            poller.register(fd, select.POLLIN)
-    last = False
-    while not last:
-        last = time.monotonic() >= end
-        found = [
-            event
-            for probe in probes
-            for batch in probe.drain()
-            if batch.ring in ("slow_requests", "slow_syncs")
-            for event in enricher.events(batch, type(probe))
-        ]
-        yield from sorted(found, key=lambda event: event.time)
-        if not last:
-            poller.poll(min(_POLL_SECONDS, max(end - time.monotonic(), 0)) * 1000)
-
-
-def _is_meant(event: Event, arguments: argparse.Namespace) -> bool:
-    if arguments.device and event.fields["disk"] != arguments.device:
-        return False
-    return not arguments.container or owned(event.container, arguments.container)
 
 
 def _probe(name: str, host: Host, settings: dict[str, int]) -> Probe:

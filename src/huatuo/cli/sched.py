@@ -1,12 +1,4 @@
-"""Show who waits for a CPU, and who runs meanwhile, now and without an agent.
-
-Examples:
-
-  huatuo sched slow                                waits of 10 ms and more, until Ctrl-C
-  huatuo sched slow --threshold 1ms --duration 10s shorter ones too, for 10 s
-  huatuo sched slow --container web                only what this container's tasks wait for
-  huatuo sched slow --json | jq .fields.culprits   for programs; the summary is the last line
-"""
+"""Show who waits for a CPU, and who runs meanwhile, now and without an agent."""
 
 from __future__ import annotations
 
@@ -17,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from huatuo.cli.common import add_duration, print_json, seconds, table
-from huatuo.cli.trace import live_events, owned
+from huatuo.cli.common import print_json, seconds, table
+from huatuo.cli.live import add_view, container_of, live_events
+from huatuo.cli.wanted import Wanted, add_filters
 from huatuo.kernel.host import Host
 from huatuo.model.event import Event
 from huatuo.model.units import parse, show_duration
@@ -26,36 +19,38 @@ from huatuo.probes.base import Probe, discover
 
 __all__ = ["Summary", "configure", "run"]
 
-_MOST_PER_SECOND = 2000  # a terminal is watched; what is held back is said at the end
+_NEVER = (1 << 63) - 1
 _NAMED = 3  # culprits on a line
 _ROWS = 10  # of each table at the end
+
+_TEXT = """Tasks that wanted to run and had to wait for at least --threshold: which, how long, and
+which tasks ran on that CPU meanwhile."""
+_EXAMPLES = """examples:
+  huatuo sched slow                                waits of 10 ms and more, until Ctrl-C
+  huatuo sched slow --threshold 1ms --duration 10s shorter ones too, for 10 s
+  huatuo sched slow --container web                only what this container's tasks wait for
+  huatuo sched slow --json | jq .fields.culprits   for programs; the summary is the last line
+"""
 
 Whom = tuple[str, str]  # process with its pid, container
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_subparsers(dest="what", metavar="slow", required=True)
-    slow = what.add_parser(
-        "slow",
-        help="every long wait for a CPU, live, and at the end who waited and who ran",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    views = parser.add_subparsers(dest="what", metavar="slow", required=True)
+    summary = "every long wait for a CPU, live, and at the end who waited and who ran"
+    slow = add_view(views, "slow", summary, _TEXT, _EXAMPLES)
     slow.add_argument(
         "--threshold", default="10ms", metavar="TIME", help="shortest wait shown (default: 10ms)"
     )
-    add_duration(slow, "", "stop after this time, for example 10s (default: Ctrl-C)")
-    slow.add_argument("--container", metavar="C", help="only waits of this container (name or id)")
-    slow.add_argument("--json", action="store_true", help="print JSON, for programs")
-    slow.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    add_filters(slow, "container", "pid", "comm")
 
 
 def run(arguments: argparse.Namespace) -> int:
     threshold = int(parse("duration_ns_t", arguments.threshold, "--threshold"))
-    summary = Summary(threshold)
+    summary, wanted = Summary(threshold), Wanted.of(arguments)
     began = time.monotonic()
-    for event in live_events(_probe(threshold), seconds(arguments)):
-        if event.kind != "slow_waits" or not _wanted(event, arguments.container):
+    for event in live_events([_probe(threshold, wanted)], seconds(arguments), wanted):
+        if event.kind != "slow_waits":
             continue
         summary.add(event)
         print_json(event) if arguments.json else print(_line(event), flush=True)
@@ -67,19 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _probe(threshold: int) -> Probe:
-    never = (1 << 63) - 1
-    limits = dict.fromkeys(("max_per_second", "max_per_second_per_container"), _MOST_PER_SECOND)
-    off = dict.fromkeys(("block_threshold", "contention_threshold"), never)
-    return discover()["cpu.sched"](Host(), {"slow_wait_threshold": threshold, **limits, **off})
-
-
-def _wanted(event: Event, container: str | None) -> bool:
-    return not container or owned(event.container, container)
-
-
-def _container(event: Event) -> str:
-    return event.container.full_name if event.container else "-"
+def _probe(threshold: int, wanted: Wanted) -> Probe:
+    cls = discover()["cpu.sched"]
+    off = dict.fromkeys(("block_threshold", "contention_threshold"), _NEVER)
+    given = {"slow_wait_threshold": threshold, **off}
+    return cls(Host(), wanted.settings(cls, given, watched=True))
 
 
 def _line(event: Event) -> str:
@@ -94,7 +81,7 @@ def _line(event: Event) -> str:
         said += [f"{more} more"] if more > 0 else []
     if fields["throttled_ns"]:
         said.insert(0, f"own CPU limit {fields['throttled_ns'] / fields['wait_ns']:.0%}")
-    head = f"{event.time[11:23]}  {_container(event)}  {who} waited {waited} for CPU "
+    head = f"{event.time[11:23]}  {container_of(event)}  {who} waited {waited} for CPU "
     return head + f"{fields['cpu']}: {', '.join(said) or 'unknown'}"
 
 
@@ -110,7 +97,7 @@ class Summary:
 
     def add(self, event: Event) -> None:
         fields = event.fields
-        self.waits[f"{fields['comm']}[{fields['pid']}]", _container(event)].append(
+        self.waits[f"{fields['comm']}[{fields['pid']}]", container_of(event)].append(
             fields["wait_ns"]
         )
         self.throttled += fields["throttled_ns"]

@@ -21,7 +21,7 @@ from huatuo.model.record import RecordBatch
 from huatuo.model.selection import Choice, Selection, parse_choice, parse_selection
 from huatuo.probes.base import Probe
 
-__all__ = ["Watched"]
+__all__ = ["Watched", "counts_blocks"]
 
 _MOST_JUDGED = 32768
 
@@ -89,7 +89,10 @@ class Watched:
         allows = self.rules_of(probe.name)
         if allows is None or self._inventory is None:
             return None
-        key = (probe.name if probe.name in self._by_probe else "", _counts_blocks(probe))
+        block = counts_blocks(probe)
+        if block is None:
+            return frozenset()  # `kept` leaves them out
+        key = (probe.name if probe.name in self._by_probe else "", block)
         epoch, known = self._known.get(key, (None, frozenset()))
         if epoch != self._inventory.epoch:
             living = self._inventory.living(block=key[1])
@@ -107,10 +110,11 @@ class Watched:
         return batch if wanted.all() else replace(batch, rows=batch.rows[wanted])
 
 
-def _counts_blocks(probe: type[Probe]) -> bool:
-    """Whether the records of a probe are about cgroups of the io controller's hierarchy."""
+def counts_blocks(probe: type[Probe]) -> bool | None:
+    """Whether the records of a probe are about cgroups of the io controller's hierarchy; None if
+    some are and others are not: numbers of one hierarchy mean others in the other."""
+    found = set()
     for ring, schema in probe.event_schemas().items():
-        subject = subject_of(schema, probe, ring)
-        if subject and schema.field(subject).meaning.name == "blkcg_id_t":
-            return True
-    return False
+        if subject := subject_of(schema, probe, ring):
+            found.add(schema.field(subject).meaning.name == "blkcg_id_t")
+    return None if len(found) > 1 else True in found

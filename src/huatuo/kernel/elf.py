@@ -23,12 +23,12 @@ import numpy.typing as npt
 
 from huatuo.errors import Malformed
 
-__all__ = ["EM_AARCH64", "EM_X86_64", "SYMBOL", "Elf", "Section", "Segment", "text_at"]
+__all__ = ["EM_AARCH64", "EM_X86_64", "SECTION", "SYMBOL", "Elf", "Section", "Segment", "text_at"]
 
 EM_X86_64, EM_AARCH64 = 62, 183
 PT_LOAD, PF_X, PF_W = 1, 1, 2
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = np.dtype(
+SECTION = np.dtype(
     [
         *(("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("address", "<u8")),
         *(("offset", "<u8"), ("size", "<u8"), ("link", "<u4"), ("info", "<u4")),
@@ -155,11 +155,12 @@ class Elf:
         self._segments = self._table(segments_at, fields[9], fields[10], _SEGMENT)
         count, names = fields[12], fields[13]
         if sections_at and not count:  # more than fit into the header: the first section has it
-            first = self._table(sections_at, fields[11], 1, _SECTION)[0]
+            first = self._table(sections_at, fields[11], 1, SECTION)[0]
             count = int(first["size"])
         if names == 0xFFFF and count:
-            names = int(self._table(sections_at, fields[11], 1, _SECTION)[0]["link"])
+            names = int(self._table(sections_at, fields[11], 1, SECTION)[0]["link"])
         self._sections_at = sections_at, fields[11], count
+        self.headers_at = sections_at  # offset of the table of sections
         self._names_index = names
         assert self._headers is not None  # or it is malformed
 
@@ -174,7 +175,7 @@ class Elf:
 
     @cached_property
     def _headers(self) -> npt.NDArray[np.void]:
-        return self._table(*self._sections_at, _SECTION)
+        return self._table(*self._sections_at, SECTION)
 
     @cached_property
     def segments(self) -> list[Segment]:

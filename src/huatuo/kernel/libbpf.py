@@ -31,6 +31,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "libbpf_major_version": (_U, []),
     "libbpf_minor_version": (_U, []),
     "bpf_object__open_file": (_P, [_S, _P]),
+    "bpf_object__open_mem": (_P, [_S, c.c_size_t, _P]),
     "bpf_object__load": (_I, [_P]),
     "bpf_object__close": (None, [_P]),
     "bpf_object__find_map_by_name": (_P, [_P, _S]),

@@ -9,7 +9,7 @@ those in `perf_event` sections only by `attach_perf_event`. A role in `optional`
 that works; the others run without it.
 
 Objects may share maps: those in `shared` are taken from the descriptors given there, and it is
-their owner who reads them.
+their owner who reads them. `bodies` are functions with another body than the compiler's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from huatuo.kernel.forms import Program, choose, without_form
 from huatuo.kernel.host import Host
 from huatuo.kernel.libbpf import check, lib, messages
 from huatuo.kernel.maps import Map, Ring
+from huatuo.kernel.spliced import spliced
 
 __all__ = ["BpfObject", "Statistics", "statistics_window"]
 
@@ -45,6 +46,12 @@ class Statistics:
     recursion_misses: int
 
 
+class _OpenOptions(c.Structure):
+    """The first members of struct bpf_object_open_opts (bpf/libbpf.h): its size, a name."""
+
+    _fields_ = (("size", c.c_size_t), ("name", c.c_char_p))
+
+
 class BpfObject:
     """Load `path` with `tunables` written into .rodata and attach what this kernel can do.
 
@@ -60,6 +67,7 @@ class BpfObject:
         held: Collection[str] = (),
         shared: Mapping[str, int] | None = None,
         optional: Collection[str] = (),
+        bodies: Mapping[str, bytes] | None = None,
     ) -> None:
         self.path = path
         self.btf = Btf.of(path)
@@ -68,6 +76,7 @@ class BpfObject:
         self._held = set(held)
         self._shared = dict(shared or {})
         self._optional = set(optional)
+        self._bodies = dict(bodies or {})
         self._missing: dict[str, str] = {}
         self._missing_types = missing_program_types(Host())
         self._missing_maps: dict[str, str] = {}
@@ -185,7 +194,7 @@ class BpfObject:
 
     def _open(self) -> None:
         with messages() as log:
-            pointer = lib().bpf_object__open_file(os.fsencode(self.path), None)
+            pointer = self._open_file()
         if not pointer:
             raise BpfError(f"{self.path.name}: not a BPF object", "\n".join(log))
         self._object = pointer
@@ -202,6 +211,20 @@ class BpfObject:
         for name, entries in self._map_sizes.items():
             lib().bpf_map__set_max_entries(self._map(name), entries)
         self._write_tunables()
+
+    def _open_file(self) -> int | None:
+        """libbpf's pointer; None where it refuses the file."""
+        pointer: int | None
+        if not self._bodies:
+            pointer = lib().bpf_object__open_file(os.fsencode(self.path), None)
+            return pointer
+        image = self.path.read_bytes()
+        for function, body in self._bodies.items():
+            image = spliced(image, function, body)
+        name = self.path.name.removesuffix(".bpf.o").encode()
+        options = _OpenOptions(c.sizeof(_OpenOptions), name)
+        pointer = lib().bpf_object__open_mem(image, len(image), c.byref(options))
+        return pointer
 
     def _list_programs(self) -> list[Program]:
         found = []

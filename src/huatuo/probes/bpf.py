@@ -22,11 +22,13 @@ import numpy.typing as npt
 
 from huatuo.errors import KernelLacks
 from huatuo.kernel.btf import Btf, is_exported
+from huatuo.kernel.cbpf import translated
 from huatuo.kernel.cgroupfs import identities, identity_is_v1
 from huatuo.kernel.features import bpf_unavailable
 from huatuo.kernel.host import Host
 from huatuo.kernel.maps import Map
 from huatuo.kernel.object import BpfObject, Statistics
+from huatuo.kernel.pcap import compiled
 from huatuo.kernel.vmlinux import kernel_enum
 from huatuo.model.meaning import Role
 from huatuo.model.metric import Column, Metric
@@ -42,8 +44,10 @@ _INTERNAL: Mapping[str, Callable[[Host], int]] = {
     "jiffy_ns": lambda host: host.jiffy_ns,
     "page_size": lambda host: host.page_size,
     "wanted_cgroups": lambda _: 0,
+    "has_packet_filter": lambda _: 0,
 }
 _NOT_LISTED = 2  # WANTED_NOT_LISTED of bpf/wanted.bpf.h
+_MOST_LISTED = 16384  # cgroups that the kernel is told to leave out
 _shared: dict[str, _Shared] = {}  # maps that started probes of this process have in common
 _FULL = 0.75  # share of a map's entries from which those of containers that are gone are dropped
 _SUPPRESSED = ("rate_limited", "excluded")
@@ -71,6 +75,7 @@ class BpfProbe(Probe):
         self._unwanted: set[int] | None = None  # None: nobody asks
         self._listed: set[int] = set()
         self._tried: set[str] = set()  # modules whose hooks were looked for, since they are there
+        self._packet_filter = b""
 
     @classmethod
     def object_path(cls) -> Path:
@@ -111,6 +116,7 @@ class BpfProbe(Probe):
 
     def start(self) -> None:
         values = self.settings | {name: value(self.host) for name, value in _INTERNAL.items()}
+        values["has_packet_filter"] = bool(self._packet_filter)
         variables = self.btf().variables
         if self._unwanted is not None:
             values["wanted_cgroups"] = _NOT_LISTED
@@ -131,7 +137,23 @@ class BpfProbe(Probe):
         held = {*self.held, *self.late}
         shared = {name: _shared[name].fd for name in self.shares if name in _shared}
         optional = {*self.optional, *self.late}
-        return BpfObject(self.object_path(), tunables, self.map_sizes, held, shared, optional)
+        sizes = dict(self.map_sizes)
+        if self._unwanted is not None and "wanted_cgroups" in self.btf().variables:
+            sizes["listed_cgroups"] = _MOST_LISTED
+        bodies = {"packet_filter": self._packet_filter} if self._packet_filter else {}
+        path = self.object_path()
+        return BpfObject(path, tunables, sizes, held, shared, optional, bodies)
+
+    @classmethod
+    def sees_packets(cls) -> bool:
+        return "has_packet_filter" in cls.btf().variables
+
+    def want_packets(self, expression: str) -> None:
+        """Only events about packets that tcpdump would show for this; before it is started.
+
+        Raises ConfigError for an expression that is none, KernelLacks without libpcap.
+        """
+        self._packet_filter = translated(compiled(expression))
 
     def _share(self, opened: BpfObject) -> None:
         """The first that starts brings the map, the last that stops takes it away."""

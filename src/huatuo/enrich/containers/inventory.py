@@ -99,6 +99,10 @@ class Inventory:
     def is_host_netns(self, inode: int) -> bool:
         return self._netns.is_host(inode)
 
+    def host_netns(self) -> int:
+        """The inode of the host's network namespace, 0 if it cannot be read."""
+        return self._netns.host()
+
     def process_in_netns(self, inode: int) -> int:
         """Some process there, 0 if none is known or it is the host's own."""
         return 0 if self._netns.is_host(inode) else self._netns.process(inode)
@@ -127,7 +131,10 @@ class Inventory:
 
     def living(self, *, block: bool = False) -> list[tuple[int, Container]]:
         """The id of every living cgroup and whose it is."""
-        return (self._block if block else self._identity).owners.living()
+        side = self._block if block else self._identity
+        if not side.used:
+            self._scan(side)
+        return side.owners.living()
 
     def cgroups(self) -> list[Cgroup]:
         """One cgroup per owner, for readers of cgroup files; none lies inside another.

@@ -50,6 +50,9 @@ class Netns:
         self._know(inode)
         return inode == self._host_inode
 
+    def host(self) -> int:
+        return self._host_inode or self._inode("1") or self._inode("self")
+
     def refresh(self) -> None:
         """Scan again, if anybody has asked since the start."""
         if self._host_inode:
@@ -63,7 +66,7 @@ class Netns:
 
     def _scan(self) -> None:
         self._scanned_ns = self._host.now_ns()
-        self._host_inode = self._inode("1") or self._inode("self")
+        self._host_inode = self.host()
         before = {inode: path for inode, (path, _) in self._found.items()}
         members: dict[int, dict[str, int]] = {}
         for pid in os.listdir(self._host.proc):  # noqa: PTH208  (names are enough)

@@ -9,8 +9,8 @@
  * softirq: this is where sockets get their owners (bpf/owner.bpf.h).
  */
 #include "event.bpf.h"
-#include "flow.bpf.h"
 #include "histogram.bpf.h"
+#include "packet_filter.bpf.h"
 #include "tcp.bpf.h"
 
 const volatile duration_ns_t
@@ -210,11 +210,16 @@ static __always_inline void count_failure(__u64 cgroup, __u32 netns, enum phase 
 static __always_inline void report(struct sock *sk, const struct socket_owner *owner, __u64 cgroup,
 				   enum outcome outcome, int before, __u64 began, __u64 now)
 {
+	struct segment_outline outline = {.flags =
+						  before == TCP_STATE_SYN_SENT ? TCP_SYN : TCP_ACK};
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u32 netns = socket_netns(sk);
-	struct connection_failure *record =
-		event_reserve(&connection_failures, sizeof(*record), bucket_of(cgroup, netns), now);
+	struct connection_failure *record;
 
+	if (!is_wanted_sent(&sk->__sk_common, &outline))
+		return;
+	record =
+		event_reserve(&connection_failures, sizeof(*record), bucket_of(cgroup, netns), now);
 	if (!record)
 		return;
 	__builtin_memset(record, 0, sizeof(*record));
@@ -323,6 +328,25 @@ static __always_inline void count_reset(__u64 cgroup, __u32 netns, __u32 reason)
 		COUNT_UP(row->sent_resets, 1);
 }
 
+/* Whom a reset goes to: of the packet that it answers, where that says more than the socket. */
+static __always_inline void reset_ends(struct packet_ends *ends, struct sock *sk,
+				       struct sk_buff *skb, bool has_socket)
+{
+	struct packet_ends received;
+
+	__builtin_memset(ends, 0, sizeof(*ends));
+	if (skb && !(has_socket && sk->__sk_common.skc_state == TCP_STATE_ESTABLISHED)) {
+		read_ends(skb, &received);
+		__builtin_memcpy(ends->source, received.destination, 16);
+		__builtin_memcpy(ends->destination, received.source, 16);
+		ends->source_port = received.destination_port;
+		ends->destination_port = received.source_port;
+	} else if (has_socket) {
+		fill_ends(&sk->__sk_common, ends->source, ends->destination, &ends->source_port,
+			  &ends->destination_port);
+	}
+}
+
 /*
  * `sk` may be null (nobody listens there) or a socket in part, `skb` is null for a reset that
  * answers nothing. Kernels differ in what the verifier believes of that, so a null socket is also
@@ -336,10 +360,14 @@ static __always_inline int reset_sent(void *context, struct sock *sk, struct sk_
 	struct socket_owner *owner = full ? socket_owner(sk) : NULL;
 	__u64 cgroup = has_socket ? owned_cgroup(sk, owner) : 0, now;
 	__u32 netns = has_socket ? socket_netns(sk) : skb ? device_netns(skb) : 0;
+	struct segment_outline outline = {.flags = TCP_RST};
 	struct sent_reset *record;
 	struct packet_ends ends;
 
 	count_reset(cgroup, netns, reason);
+	reset_ends(&ends, sk, skb, has_socket);
+	if (!is_wanted_segment(&ends, &outline))
+		return 0;
 	now = bpf_ktime_get_ns();
 	record = event_reserve(&sent_resets, sizeof(*record), bucket_of(cgroup, netns), now);
 	if (!record)
@@ -350,14 +378,12 @@ static __always_inline int reset_sent(void *context, struct sock *sk, struct sk_
 	record->netns = netns;
 	record->reason = (enum reset_reason)reason;
 	bpf_get_stack(context, record->stack, sizeof(record->stack), 0);
-	if (has_socket) {
+	if (has_socket)
 		record->state = (enum tcp_state)sk->__sk_common.skc_state;
-		FILL_ENDS(record, &sk->__sk_common);
-	}
-	if (skb && record->state != TCP_STATE_ESTABLISHED) {
-		read_ends(skb, &ends);
-		FILL_RECEIVED(record, &ends);
-	}
+	__builtin_memcpy(record->local_address, ends.source, 16);
+	__builtin_memcpy(record->remote_address, ends.destination, 16);
+	record->local_port = ends.source_port;
+	record->remote_port = ends.destination_port;
 	FILL_OWNER(record, owner);
 	ring_submit(&sent_resets, record);
 	return 0;
@@ -385,11 +411,14 @@ int BPF_PROG(receive_reset, struct sock *sk)
 	int state = sk->__sk_common.skc_state;
 	__u32 netns = socket_netns(sk);
 	struct connection_row *row = connection_row(cgroup, netns);
+	struct segment_outline outline = {.flags = TCP_RST};
 	struct received_reset *record;
 
 	if (row)
 		COUNT_UP(row->received_resets, 1);
 	if (state == TCP_STATE_SYN_SENT || !tcp) /* a failure to connect is reported as such */
+		return 0;
+	if (!is_wanted_received(&sk->__sk_common, &outline))
 		return 0;
 	now = bpf_ktime_get_ns();
 	record = event_reserve(&received_resets, sizeof(*record), bucket_of(cgroup, netns), now);

@@ -11,7 +11,7 @@
  * its network namespace only.
  */
 #include "event.bpf.h"
-#include "flow.bpf.h"
+#include "packet_filter.bpf.h"
 
 #define SLOTS 256 /* per CPU */
 #define LONGEST_LINK_HEADER 64
@@ -207,12 +207,13 @@ static __always_inline int dropped(void *context, struct sk_buff *skb, struct so
 {
 	struct drop_key key = {.cgroup = sk ? socket_cgroup(sk) : 0, .reason = reason};
 	struct drop_slot *slot;
-	__u64 now;
+	__u64 now, bucket;
 
 	if (!key.cgroup)
 		key.netns = packet_netns(skb, sk);
 	slot = count(&key);
-	if (is_ordinary(reason, skb))
+	bucket = bucket_of(key.cgroup, key.netns);
+	if (is_ordinary(reason, skb) || !is_wanted_packet(skb))
 		return 0;
 	if (slot && slot->limited_until > bpf_jiffies64()) {
 		account_limited();
@@ -220,7 +221,7 @@ static __always_inline int dropped(void *context, struct sk_buff *skb, struct so
 	}
 	now = bpf_ktime_get_ns();
 	remember_drop(skb, location, reason, now);
-	if (event_allowed(bucket_of(key.cgroup, key.netns), now))
+	if (event_allowed(bucket, now))
 		record_drop(context, skb, sk, location, &key, now);
 	else if (slot)
 		slot->limited_until = bpf_jiffies64() + 1;

@@ -13,8 +13,8 @@
  * of a stall because the other end had closed its window.
  */
 #include "event.bpf.h"
-#include "flow.bpf.h"
 #include "histogram.bpf.h"
+#include "packet_filter.bpf.h"
 #include "tcp.bpf.h"
 
 #define LONGEST 3600000000000ULL /* one hour; a stamp that old is none of this clock */
@@ -250,9 +250,12 @@ static __always_inline struct late_packet *begin_record(void *context, struct sk
 							enum stage stage, __u64 cgroup, __u32 netns,
 							const struct measured *found)
 {
-	struct late_packet *record =
-		event_reserve(&late_packets, sizeof(*record), bucket_of(cgroup, netns), found->now);
+	struct late_packet *record;
 
+	if (!is_wanted_packet_at(skb, stage == STAGE_STACK ? skb->data - skb->head : 0))
+		return NULL;
+	record =
+		event_reserve(&late_packets, sizeof(*record), bucket_of(cgroup, netns), found->now);
 	if (!record)
 		return NULL;
 	__builtin_memset(record, 0, sizeof(*record));
@@ -346,7 +349,8 @@ static __always_inline void end_of_stall(struct sock *sk, struct sk_buff *skb, s
 	row = window ? tcp_row(cgroup, netns) : NULL;
 	if (row)
 		histogram_add(&row->peer_stall, duration);
-	if (duration < stall_threshold || (!window && is_told(sk, tcp->chrono_start)))
+	if (duration < stall_threshold || !is_wanted_packet(skb) ||
+	    (!window && is_told(sk, tcp->chrono_start)))
 		return;
 	record = event_reserve(&peer_stalls, sizeof(*record), bucket_of(cgroup, netns),
 			       bpf_ktime_get_ns());

@@ -9,7 +9,7 @@
  * when TCP undoes what it did to its window; that is an event of its own.
  */
 #include "event.bpf.h"
-#include "flow.bpf.h"
+#include "packet_filter.bpf.h"
 #include "tcp.bpf.h"
 
 const volatile duration_ns_t
@@ -28,6 +28,7 @@ struct tcp_skb_cb {
 	__u32 seq;
 	__u32 end_seq;
 	__u16 tcp_gso_segs;
+	__u8 tcp_flags; /* since 6.16 of 16 bits */
 };
 
 #pragma clang attribute pop
@@ -196,6 +197,7 @@ static __always_inline int retransmitted(struct sock *sk, struct sk_buff *skb)
 	struct tcp_skb_cb *segment = (struct tcp_skb_cb *)skb->cb;
 	struct retransmission *record;
 	__u32 number, netns = socket_netns(sk);
+	struct segment_outline outline;
 	enum kind kind;
 
 	if (!tcp)
@@ -204,6 +206,10 @@ static __always_inline int retransmitted(struct sock *sk, struct sk_buff *skb)
 		       tcp->inet_conn.icsk_pending);
 	number = BPF_CORE_READ(segment, tcp_gso_segs);
 	count(cgroup, netns, kind, phase_of(state), number);
+	outline = (struct segment_outline){BPF_CORE_READ(segment, seq), skb->len,
+					   BPF_CORE_READ_BITFIELD_PROBED(segment, tcp_flags)};
+	if (!is_wanted_sent(&sk->__sk_common, &outline))
+		return 0;
 	record = begin_record(cgroup, netns, kind, state, bpf_ktime_get_ns());
 	if (!record)
 		return 0;
@@ -236,12 +242,15 @@ int BPF_PROG(retransmit__sent, struct sock *sk, struct sk_buff *skb)
 SEC("tp_btf/tcp_retransmit_synack")
 int BPF_PROG(retransmit_synack, struct sock *sk, struct request_sock *request)
 {
+	struct segment_outline outline = {.flags = TCP_SYN | TCP_ACK};
 	struct socket_owner *owner = socket_owner(sk);
 	__u64 cgroup = owned_cgroup(sk, owner);
 	struct retransmission *record;
 	__u32 netns = socket_netns(sk);
 
 	count(cgroup, netns, KIND_SYN_ACK, PHASE_CONNECT, 1);
+	if (!is_wanted_sent(&request->__req_common, &outline))
+		return 0;
 	record = begin_record(cgroup, netns, KIND_SYN_ACK, TCP_STATE_NEW_SYN_RECV,
 			      bpf_ktime_get_ns());
 	if (!record)
@@ -262,6 +271,7 @@ int BPF_PROG(retransmit_synack, struct sock *sk, struct request_sock *request)
 SEC("tp_btf/tcp_cong_state_set")
 int BPF_PROG(recovery_end, struct sock *sk, __u8 next)
 {
+	struct segment_outline outline = {.flags = TCP_ACK};
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct retransmission *record;
 	struct socket_owner *owner;
@@ -282,6 +292,8 @@ int BPF_PROG(recovery_end, struct sock *sk, __u8 next)
 	row = counter_row(&needless, &key, &empty_needless);
 	if (row)
 		COUNT_UP(row->needless_recoveries, 1);
+	if (!is_wanted_sent(&sk->__sk_common, &outline))
+		return 0;
 	record = begin_record(key.cgroup, socket_netns(sk), key.kind, sk->__sk_common.skc_state,
 			      bpf_ktime_get_ns());
 	if (!record)

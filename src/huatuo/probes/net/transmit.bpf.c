@@ -13,9 +13,9 @@
  * is told apart from what it has to wait.
  */
 #include "event.bpf.h"
-#include "flow.bpf.h"
 #include "histogram.bpf.h"
 #include "owner.bpf.h"
+#include "packet_filter.bpf.h"
 
 #define PLACES 65536
 #define TIME_BITS 48
@@ -186,10 +186,13 @@ static __always_inline void report(struct Qdisc *qdisc, struct sk_buff *skb,
 				   const struct socket_owner *owner, const struct wait *found,
 				   int packets, __u64 now)
 {
-	struct late_transmission *record = event_reserve(
-		&late_transmissions, sizeof(*record), bucket_of(found->cgroup, found->netns), now);
+	__u64 bucket = bucket_of(found->cgroup, found->netns);
+	struct late_transmission *record;
 	struct packet_ends ends;
 
+	if (!is_wanted_packet(skb))
+		return;
+	record = event_reserve(&late_transmissions, sizeof(*record), bucket, now);
 	if (!record)
 		return;
 	__builtin_memset(record, 0, sizeof(*record));

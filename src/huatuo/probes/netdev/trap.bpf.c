@@ -6,7 +6,8 @@
  * let packets through to the CPU (exceptions and control traffic), which are no drops.
  */
 #include "event.bpf.h"
-#include "flow.bpf.h"
+#define PACKET_IS_NUMBER
+#include "packet_filter.bpf.h"
 
 #define NAME 48
 #define NOT_SET 0xffff /* mac_header of a packet */
@@ -91,6 +92,8 @@ int BPF_PROG(devlink_trap_report, void *devlink, struct sk_buff *skb,
 	row = counter_row(&traps, &key, &empty_row);
 	if (row)
 		COUNT_UP(row->packets, 1);
+	if (!is_wanted_packet(skb))
+		return 0;
 	record = event_reserve(&trapped_packets, sizeof(*record), 0, now);
 	if (!record)
 		return 0;

@@ -5,7 +5,6 @@
  */
 #define READ_USER(task, to, size, from) bpf_probe_read_user(to, size, from)
 #define LISTED_FLAGS 0 /* older kernels let perf events use no map that allocates */
-#define MOST_LISTED 4096
 #include "sample.bpf.h"
 #include <linux/bpf_perf_event.h>
 
