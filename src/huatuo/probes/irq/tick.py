@@ -33,7 +33,8 @@ class Tick(BpfProbe):
     Hooks: timer:hrtimer_expire_entry (kernel/time/hrtimer.c), for the tick's timer only; where the
     kernel hides its addresses (kptr_restrict, without CAP_SYSLOG) any late timer counts, and tasks
     are not watched.
-    Cost: about 0.3 µs per tick, 30 ns per other timer.
+    Cost: about 0.4 µs per tick (its data is cold by then: 0.01 % of a CPU at 250 Hz), 40 ns per
+    other timer, and entering the program.
     """
 
     priority = 85

@@ -19,7 +19,7 @@ class Fork(BpfProbe):
     A container that starts more than surge_threshold within a second is an event, with the process
     that starts most: a loop in a shell, a pool that is made anew for each request, a fork bomb.
     Hooks: sched:sched_process_fork (kernel/fork.c), sched:sched_process_exec (fs/exec.c).
-    Cost: about 0.4 µs per process or thread that is started, 0.2 µs per program.
+    Cost: about 0.3 to 0.5 µs per process or thread that is started, 0.2 µs per program.
     """
 
     priority = 70
