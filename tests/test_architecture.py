@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from huatuo.kernel.btf import is_exported
 from huatuo.probes.base import Probe, discover
+from huatuo.probes.bpf import BpfProbe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "huatuo"
@@ -157,6 +159,17 @@ def test_probe_fields_are_documented(name: str) -> None:
 
 def has_object(cls: type[Probe]) -> bool:
     return (SOURCE / "probes" / (cls.name.replace(".", "/") + ".bpf.c")).exists()
+
+
+@pytest.mark.parametrize("name", [name for name, cls in PROBES.items() if has_object(cls)])
+def test_keys_have_no_padding(name: str) -> None:
+    """What is in it would tell keys apart that are the same: KEY in bpf/record.bpf.h."""
+    cls = PROBES[name]
+    assert issubclass(cls, BpfProbe)
+    for found in cls.btf().maps:
+        if found.key is not None and found.value is not None and is_exported(found.value):
+            sizes = [found.key.dtype[member].itemsize for member in found.key.dtype.names or ()]
+            assert sum(sizes) == found.key.dtype.itemsize, f"{name}: the key of {found.name}"
 
 
 def test_bpf_programs_have_a_reader() -> None:

@@ -52,6 +52,7 @@ from huatuo.selfmetrics import (
     describe,
     governor_metrics,
     probe_metrics,
+    probe_problems,
     profiling_metrics,
     tracing_metrics,
 )
@@ -321,15 +322,7 @@ class Agent:
 
     def health(self) -> Health:
         governor = self.governor
-        problems = [
-            f"{entry.name} failed: {entry.reason}"
-            for entry in self.probe_set.entries.values()
-            if entry.status == "failed"
-        ]
-        shed = [entry for entry in self.probe_set.entries.values() if entry.status == "shed"]
-        if shed:
-            names = ", ".join(entry.name for entry in shed)
-            problems.append(f"switched off to stay within the budget: {names}")
+        problems = probe_problems(self.probe_set.entries.values())
         if self.enricher.symbols.problem:
             problems.append(self.enricher.symbols.problem)
         problems += [f"containers: {why}" for why in self.asking.problems.values()]

@@ -6,7 +6,7 @@ adds up: produced = delivered + suppressed + lost (bpf/account.bpf.h).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from huatuo.enrich.profiling import Profiling
 from huatuo.governor import Cost, Governor
@@ -25,6 +25,7 @@ __all__ = [
     "describe",
     "governor_metrics",
     "probe_metrics",
+    "probe_problems",
     "profiling_metrics",
     "tracing_metrics",
 ]
@@ -68,6 +69,14 @@ def describe(
         collect_errors=entry.collect_errors + (probe.collect_errors if probe else 0),
         pace_ratio=pace,
     )
+
+
+def probe_problems(entries: Collection[Entry]) -> list[str]:
+    """What does not run and should, in sentences."""
+    found = [f"{each.name} failed: {each.reason}" for each in entries if each.status == "failed"]
+    if shed := [each.name for each in entries if each.status == "shed"]:
+        found.append(f"switched off to stay within the budget: {', '.join(shed)}")
+    return found
 
 
 def _by_probe(

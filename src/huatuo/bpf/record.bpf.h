@@ -17,6 +17,9 @@
 /* Help text of a field, map or tunable: shown in docs, /metrics HELP, UI and JSON schema. */
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 
+/* Behind the struct of a map's key: what is in its padding would tell keys apart. */
+#define KEY __attribute__((packed, aligned(4)))
+
 /* time */
 typedef __u64 ktime_ns_t; /* CLOCK_MONOTONIC */
 typedef __u64 duration_ns_t;

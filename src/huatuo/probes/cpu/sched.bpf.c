@@ -66,7 +66,7 @@ struct sched_row {
 struct block_key {
 	cgroup_id_t cgroup DOC("container of the task");
 	enum block_reason reason DOC("what it waited for");
-};
+} KEY;
 
 struct block_row {
 	duration_histogram_t

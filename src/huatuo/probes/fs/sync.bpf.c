@@ -53,7 +53,7 @@ struct sync_key {
 	enum filesystem filesystem DOC("kind of the file system");
 	enum sync_operation
 		operation DOC("with all of the file's metadata, or only what data needs");
-};
+} KEY;
 
 struct sync_row {
 	duration_histogram_t duration DOC("time that fsync takes");
@@ -77,7 +77,7 @@ COUNTERS_UP_TO(512, commits, struct commit_key, struct commit_row);
 struct journal_key {
 	cgroup_id_t cgroup DOC("container of the task");
 	enum filesystem filesystem DOC("kind of the file system");
-};
+} KEY;
 
 struct journal_row {
 	duration_histogram_t

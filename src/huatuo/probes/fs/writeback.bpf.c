@@ -40,7 +40,7 @@ struct dirty_throttle_control {
 struct pause_key {
 	cgroup_id_t cgroup DOC("container of the writer");
 	disk_t disk DOC("device that is written to; none: btrfs, network file systems");
-};
+} KEY;
 
 struct pause_row {
 	duration_histogram_t pause DOC("pauses of writers, because too much is not written yet");

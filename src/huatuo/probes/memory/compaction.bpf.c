@@ -52,7 +52,7 @@ enum mobility { /* as far as all kernels agree on the numbers of enum migratetyp
 struct compaction_key {
 	cgroup_id_t cgroup DOC("container that compacted; kcompactd is the host's");
 	enum compaction_kind kind DOC("who wanted it");
-};
+} KEY;
 
 struct compaction_row {
 	duration_histogram_t duration DOC("time spent on compacting a zone once");

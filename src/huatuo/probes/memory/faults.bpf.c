@@ -29,7 +29,7 @@ enum fault_source {
 struct fault_key {
 	cgroup_id_t cgroup DOC("container of the task");
 	enum fault_source source DOC("where the page had to be read from");
-};
+} KEY;
 
 struct fault_row {
 	duration_histogram_t

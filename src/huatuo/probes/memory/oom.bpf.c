@@ -99,7 +99,7 @@ struct { /* kills that a cgroup's memory.events has counted when its last victim
 struct kill_key {
 	cgroup_id_t cgroup DOC("container of the victim");
 	enum oom_scope scope DOC("whose memory ran out");
-};
+} KEY;
 
 struct kill_count {
 	counter_t kills DOC("processes killed because memory ran out");

@@ -50,7 +50,7 @@ enum reclaim_kind {
 struct reclaim_key {
 	cgroup_id_t cgroup DOC("container that had to reclaim");
 	enum reclaim_kind kind DOC("what had no room: the host, a memory cgroup, a NUMA node");
-};
+} KEY;
 
 struct reclaim_row {
 	duration_histogram_t duration DOC("time that tasks reclaimed memory for an allocation");
@@ -61,7 +61,7 @@ struct reclaim_row {
 struct throttle_key {
 	cgroup_id_t cgroup DOC("container that had to wait");
 	__u32 reason DOC("what it waited for") KERNEL_ENUM("vmscan_throttle_state");
-};
+} KEY;
 
 struct throttle_row {
 	duration_histogram_t throttled DOC("time that reclaiming tasks waited for progress");

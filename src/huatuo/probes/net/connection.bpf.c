@@ -58,7 +58,7 @@ enum reset_reason {
 struct connection_key {
 	cgroup_id_t cgroup DOC("container of the socket");
 	netns_t netns DOC("network namespace, if no socket tells the container");
-};
+} KEY;
 
 struct connection_row {
 	duration_histogram_t connect DOC("time that connections took to open");
@@ -78,7 +78,7 @@ struct failure_key {
 	netns_t netns DOC("network namespace, if no socket tells the container");
 	enum phase phase DOC("connect: it did not open; data, close: it broke");
 	enum outcome outcome DOC("what the program is told");
-};
+} KEY;
 
 struct failure_row {
 	counter_t failures DOC("connections that did not open, or broke");

@@ -77,7 +77,7 @@ struct stack_row {
 struct tcp_key {
 	cgroup_id_t cgroup DOC("container of the socket");
 	netns_t netns DOC("network namespace, if no socket tells the container");
-};
+} KEY;
 
 struct tcp_row {
 	duration_histogram_t
@@ -91,7 +91,7 @@ struct tcp_row {
 struct user_key {
 	cgroup_id_t cgroup DOC("container that reads");
 	enum protocol protocol DOC("of the packet");
-};
+} KEY;
 
 struct user_row {
 	duration_histogram_t

@@ -56,7 +56,7 @@ struct segment_key {
 	netns_t netns DOC("network namespace, if no socket tells the container");
 	enum kind kind DOC("why");
 	enum phase phase DOC("of the connection");
-};
+} KEY;
 
 struct segment_row {
 	counter_t segments DOC("TCP segments sent again");

@@ -54,7 +54,7 @@ enum protocol {
 struct queue_key {
 	cgroup_id_t cgroup DOC("container that sends");
 	netns_t netns DOC("network namespace, if no socket tells the container");
-};
+} KEY;
 
 struct queue_row {
 	duration_histogram_t queue DOC(

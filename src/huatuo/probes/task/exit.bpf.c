@@ -81,11 +81,10 @@ enum signal_origin {
 	ORIGIN_NAMESPACE, /* process 1 of its PID namespace ended, which ends all others in it */
 };
 
-/* Packed: what is in the padding of a key would tell keys apart. */
 struct exit_key {
 	cgroup_id_t cgroup DOC("container of the process");
 	enum exit_kind kind DOC("how it ended");
-} __attribute__((packed, aligned(4)));
+} KEY;
 
 struct exit_count {
 	counter_t processes DOC("processes that ended");

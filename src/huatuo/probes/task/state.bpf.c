@@ -46,7 +46,7 @@ enum task_state {
 struct state_key {
 	cgroup_id_t cgroup DOC("container of the tasks");
 	enum task_state state DOC("what they do");
-};
+} KEY;
 
 struct state_row {
 	gauge_t tasks DOC("processes and threads in this state, when last looked at");

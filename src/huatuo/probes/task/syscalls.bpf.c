@@ -29,7 +29,7 @@ struct call_row {
 struct container_key {
 	cgroup_id_t cgroup DOC("container of the task");
 	enum call_kind kind DOC("what such calls are made for");
-};
+} KEY;
 
 struct container_row {
 	duration_histogram_t container_duration
