@@ -137,12 +137,16 @@ class BpfProbe(Probe):
         held = {*self.held, *self.late}
         shared = {name: _shared[name].fd for name in self.shares if name in _shared}
         optional = {*self.optional, *self.late}
+        bodies = {"packet_filter": self._packet_filter} if self._packet_filter else {}
+        path = self.object_path()
+        return BpfObject(path, tunables, self._sizes(), held, shared, optional, bodies)
+
+    def _sizes(self) -> dict[str, int]:
+        """Of maps, where they differ from those in the object."""
         sizes = dict(self.map_sizes)
         if self._unwanted is not None and "wanted_cgroups" in self.btf().variables:
             sizes["listed_cgroups"] = _MOST_LISTED
-        bodies = {"packet_filter": self._packet_filter} if self._packet_filter else {}
-        path = self.object_path()
-        return BpfObject(path, tunables, sizes, held, shared, optional, bodies)
+        return sizes
 
     @classmethod
     def sees_packets(cls) -> bool:

@@ -62,5 +62,5 @@ class Profiler(BpfProbe):
         if self.unwinder is None:
             raise KernelLacks(f"{self.name}: has no unwinder")
         return BpfObject(
-            self.object_path(), tunables, self.map_sizes, self.held, self.unwinder.shared
+            self.object_path(), tunables, self._sizes(), self.held, self.unwinder.shared
         )
