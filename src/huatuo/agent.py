@@ -136,7 +136,6 @@ class Agent:
             self._refresh_targets()
             self.probe_set.start()
             self.watching.start()
-            gc.collect()
             gc.freeze()  # modules and schemas stay: no collection looks at them again
             give_back()
             async with asyncio.TaskGroup() as tasks:

@@ -177,7 +177,7 @@ def test_windows_give_the_true_rate() -> None:
         doer("syscalls") as (group, process),
         running(Syscalls, window=100_000_000, every=500_000_000) as probe,
     ):
-        calls = 150_000
+        calls = 2_500_000  # some seconds
         process.tell(f"for _ in range({calls}): os.getppid(); sum(range(150))")
         began, attached = time.monotonic(), []
         while not process.has_said(0.01):
