@@ -57,7 +57,7 @@ def served(node: FakeNode, token: str = "") -> Iterator[Site]:
         yield Site(f"http://127.0.0.1:{port}/", node, loop)
     finally:
         loop.call_soon_threadsafe(task.cancel)
-        thread.join(5)
+        thread.join(30)  # or its connections are closed by nobody
 
 
 @pytest.fixture(scope="module")
