@@ -85,6 +85,30 @@ def test_a_ring_that_is_half_full_does_not_wait(ring: int, quiet: bool) -> None:
     assert asyncio.run(run()) < 0.4
 
 
+def test_somebody_may_need_to_be_read_in_time(ring: int) -> None:
+    """A window must end when it should, in quiet and among others' events."""
+
+    async def run() -> list[float]:
+        wakeups, took = Wakeups(), []
+        wakeups.watch([ring])
+        for busy in (False, False, *[True] * 6):
+            wakeups.clear()
+            _read(ring)
+            if busy:
+                os.eventfd_write(ring, 1)
+            began = time.monotonic()
+            await wakeups.wait(0.2)
+            took.append(time.monotonic() - began)
+        wakeups.close()
+        return took
+
+    took = asyncio.run(run())
+    assert min(took[:2]) >= 0.19
+    assert min(took[-3:]) >= 0.19, "those that come all the time are read together"
+    assert min(took[:2]) < 0.35
+    assert min(took[-3:]) < 0.35
+
+
 def test_who_wakes_while_we_read_is_not_forgotten(ring: int) -> None:
     async def run() -> float:
         wakeups = Wakeups()

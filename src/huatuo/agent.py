@@ -169,7 +169,7 @@ class Agent:
                 self._watch_rings()
                 self._wakeups.clear()
                 await self.drain()
-            await self._wakeups.wait()
+            await self._wakeups.wait(self.probe_set.look_again_seconds())
 
     async def drain(self) -> None:
         """Move what is in the rings to the store and the subscribers."""

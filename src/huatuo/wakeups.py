@@ -56,15 +56,17 @@ class Wakeups:
         self._some.clear()
         self._full.clear()
 
-    async def wait(self) -> None:
-        """Until it is time to read again."""
+    async def wait(self, at_most: float = _LOOK_SECONDS) -> None:
+        """Until it is time to read again, in `at_most` seconds whatever happens."""
+        at_most = max(at_most, _SOON_SECONDS)
         began = time.monotonic()
-        await _until(self._some, _LOOK_SECONDS)
+        await _until(self._some, min(at_most, _LOOK_SECONDS))
         waited = time.monotonic() - began
         self._pause = min(max(2 * self._pause - waited, _SOON_SECONDS), _TOGETHER_SECONDS)
         if self._some.is_set():
-            await asyncio.sleep(_SOON_SECONDS)
-            await _until(self._full, self._pause - _SOON_SECONDS)
+            left = at_most - waited
+            await asyncio.sleep(min(_SOON_SECONDS, left))
+            await _until(self._full, min(self._pause, left) - _SOON_SECONDS)
 
     def close(self) -> None:
         if self._loop is not None:

@@ -17,6 +17,7 @@ Who calls: the agent, `huatuo trace`, `huatuo collect`, `huatuo check` and the t
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Probe:
         return iter(())
 
     def ring_fds(self) -> list[int]:
-        """File descriptors that become readable when a ring is half full."""
+        """File descriptors that become readable when a ring wants to be read."""
         return []
 
     def cost(self) -> dict[str, Statistics]:
@@ -130,6 +131,10 @@ class Probe:
     def duty(self) -> float:
         """The share of the time in which its programs are attached."""
         return 1.0
+
+    def look_again_seconds(self) -> float:
+        """In how long `drain` must be called again, even if nothing wakes."""
+        return math.inf
 
     def watched_seconds(self) -> float:
         """For how long they have been attached so far, for a probe whose duty is below 1."""

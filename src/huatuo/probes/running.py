@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -168,6 +169,11 @@ class ProbeSet:
         for entry in self.entries.values():
             if entry.probe is not None:
                 yield entry, entry.probe
+
+    def look_again_seconds(self) -> float:
+        """In how long `drain` must be called again, even if nothing wakes."""
+        found = (probe.look_again_seconds() for _, probe in self.running())
+        return max(min(found, default=math.inf), 0.0)
 
     def drain(self) -> Iterator[tuple[type[Probe], RecordBatch]]:
         """New records of all probes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ __all__ = ["Timed", "Windowed"]
 class Windowed(BpfProbe):
     """All programs are attached for `window` of every `every`; it begins with a window.
 
-    Whether one is over is seen when records are drained: the agent does that once a second.
+    Whether one is over is seen when records are drained; `look_again_seconds` says when to.
     """
 
     stays: ClassVar[
@@ -97,6 +98,9 @@ class Windowed(BpfProbe):
             self.open_window()
             self._begin_window()
 
+    def look_again_seconds(self) -> float:
+        return self._until_turn()
+
     def _until_turn(self) -> float:
         """Seconds until the window is over, or the next one begins."""
         window, every, now = self.settings["window"], self.settings["every"], self.host.now_ns()
@@ -144,6 +148,9 @@ class Timed(Windowed):
             self._turning.stop()
             self._turning = None
         super().stop()
+
+    def look_again_seconds(self) -> float:
+        return math.inf
 
     def own_seconds(self) -> float:
         return self._turning.seconds if self._turning else 0.0
